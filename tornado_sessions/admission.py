@@ -1,0 +1,103 @@
+"""Which session a request gets, given the cookies that it carries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from tornado_sessions.config import SessionConfig
+from tornado_sessions.cookie import Ticket
+from tornado_sessions.errors import CodecError
+from tornado_sessions.events import Events
+from tornado_sessions.link import StoreLink
+from tornado_sessions.session import CookieDue, Session, SessionOwner, Visit
+from tornado_sessions.stores.base import Delete, Record
+from tornado_sessions.tokens import Verdict, judge, successor
+
+log = logging.getLogger("tornado_sessions")
+
+STALE_SECONDS = 60.0
+"""For so long after a login, a cookie from before it writes nothing (C6)."""
+
+
+class Admission:
+    """Loads the records that tickets name, and lets in the first that holds good."""
+
+    def __init__(
+        self, config: SessionConfig, link: StoreLink, events: Events, owner: SessionOwner
+    ) -> None:
+        self._config = config
+        self._link = link
+        self._events = events
+        self._owner = owner
+
+    async def admit(
+        self, tickets: Sequence[Ticket], visit: Callable[[], Visit]
+    ) -> Session:
+        """Return the session of the first good ticket, or a new one.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        session = self._new(visit)
+        if not tickets:
+            return session
+        loaded = await self._link.load([ticket.handle for ticket in tickets])
+        for ticket, record in zip(tickets, loaded, strict=True):
+            if isinstance(record, Record):
+                if await self._judge(session, ticket, record):
+                    return session
+            else:
+                self._refuse(ticket, record)
+        return session
+
+    def _new(self, visit: Callable[[], Visit]) -> Session:
+        return Session(self._owner, self._config.codec, visit)
+
+    def _refuse(self, ticket: Ticket, error: CodecError | None) -> None:
+        if error is None:
+            self._events.emit("refused", ticket.handle, "unknown")
+            return
+        log.warning("dropped the session %s: %s", ticket.handle, error)
+        self._events.emit("undecodable", ticket.handle, str(error))
+
+    async def _judge(self, session: Session, ticket: Ticket, record: Record) -> bool:
+        now = self._owner.now()
+        over = self._over(record, now)
+        if over is not None:
+            self._events.emit("ended", record.handle, over, record.meta.principal)
+            return False
+        verdict = judge(ticket, record.meta, now, self._config.rotate_grace)
+        if verdict is Verdict.REUSED:
+            await self._end_reused(record)
+        elif verdict is Verdict.EARLIER:
+            self._events.emit("refused", record.handle, verdict.value)
+            session.stale_until = record.meta.epoch_at + STALE_SECONDS
+        else:
+            _enter(session, ticket, record, verdict)
+            return True
+        return False
+
+    def _over(self, record: Record, now: float) -> str | None:
+        """Return why the record is over by the clocks as configured now, or None."""
+        if now >= record.meta.last_seen_at + self._config.idle_timeout:
+            return "idle"
+        if now >= record.meta.created_at + self._config.absolute_timeout:
+            return "absolute"
+        return None
+
+    async def _end_reused(self, record: Record) -> None:
+        """End a session whose replaced token came back: somebody has a copy (E5)."""
+        log.warning("session %s: a replaced token was used again", record.handle)
+        await self._link.commit([Delete(record.handle, "reuse")])
+        self._events.emit("ended", record.handle, "reuse", record.meta.principal)
+
+
+def _enter(session: Session, ticket: Ticket, record: Record, verdict: Verdict) -> None:
+    if verdict is Verdict.PREVIOUS:
+        # The answer that carried the successor may have been lost: hand it out again.
+        assert record.meta.salt is not None
+        ticket = ticket._replace(token=successor(ticket.token, record.meta.salt))
+    session.adopt(record, ticket)
+    if verdict is Verdict.PREVIOUS:
+        session.cookie_due = CookieDue.SEND

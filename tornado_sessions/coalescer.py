@@ -1,0 +1,137 @@
+"""Gathers what the requests of one turn of the event loop ask for into one batch.
+
+While as many batches are under way as the store can use, new items wait and leave
+together with the next: under load, a hundred commits become one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from tornado_sessions.errors import StoreError
+
+MAX_BATCH = 256
+"""Items in one batch at the most (F5)."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Waiting(NamedTuple, Generic[T, R]):
+    item: T
+    answer: asyncio.Future[R]
+    deadline: float
+
+
+class Coalescer(Generic[T, R]):
+    """Turns calls with one item into calls with many.
+
+    Args:
+        call: Takes the items of a batch and returns an answer for each, in order; an
+            exception in an answer's place is raised to that caller alone.
+        timeout: Seconds after which a caller gets a `StoreError`.
+        parallel: How many batches may be under way at once.
+        name: What is being done, for the error message.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        timeout: float,
+        parallel: int = 1,
+        name: str = "call",
+    ) -> None:
+        self._call = call
+        self._timeout = timeout
+        self._parallel = parallel
+        self._name = name
+        self._queue: deque[_Waiting[T, R]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    def submit(self, item: T) -> asyncio.Future[R]:
+        """Return a future for the answer to *item*; cancelling it harms nobody else."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        self._queue.append(_Waiting(item, answer, loop.time() + self._timeout))
+        if not self._scheduled and len(self._running) < self._parallel:
+            self._scheduled = True
+            loop.call_soon(self._dispatch)
+        return answer
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or under way."""
+        while self._queue or self._running:
+            queued = [one.answer for one in self._queue]
+            await asyncio.wait(queued or self._running)
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._queue and len(self._running) < self._parallel:
+            batch = self._next_batch()
+            if batch:
+                task = asyncio.get_running_loop().create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._finished)
+
+    def _next_batch(self) -> list[_Waiting[T, R]]:
+        batch: list[_Waiting[T, R]] = []
+        while self._queue and len(batch) < MAX_BATCH:
+            one = self._queue.popleft()
+            if not one.answer.cancelled():
+                batch.append(one)
+        return batch
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._dispatch()
+
+    async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+        try:
+            answers = await self._before_deadline(batch)
+        except Exception as error:
+            answers = [self._failure(error) for _ in batch]
+        except asyncio.CancelledError:
+            cancelled = StoreError(f"{self._name} was cancelled: the loop is closing")
+            _answer(batch, [self._failure(cancelled) for _ in batch])
+            raise
+        _answer(batch, answers)
+
+    async def _before_deadline(
+        self, batch: list[_Waiting[T, R]]
+    ) -> Sequence[R | Exception]:
+        left = batch[0].deadline - asyncio.get_running_loop().time()
+        call = self._call([one.item for one in batch])
+        try:
+            return await asyncio.wait_for(call, max(left, 0.001))
+        except asyncio.TimeoutError as error:
+            raise StoreError(
+                f"{self._name}: the store did not answer within {self._timeout:g} s; "
+                "check that it is reachable, or raise session_store_timeout"
+            ) from error
+
+    def _failure(self, error: Exception) -> StoreError:
+        """Return an error of its own for each caller: tracebacks are not shared."""
+        if isinstance(error, StoreError):
+            failure, cause = StoreError(*error.args), error.__cause__
+        else:
+            failure = StoreError(f"{self._name}: the store failed: {error}")
+            cause = error
+        failure.__cause__ = cause
+        return failure
+
+
+def _answer(
+    batch: Sequence[_Waiting[T, R]], answers: Sequence[R | Exception]
+) -> None:
+    for one, answer in zip(batch, answers, strict=True):
+        if one.answer.done():
+            continue
+        if isinstance(answer, Exception):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)

@@ -1,0 +1,199 @@
+"""Every setting: its default, its meaning and its check, once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any, Literal
+
+from tornado_sessions.codecs import Codec, codec_from
+from tornado_sessions.errors import ConfigurationError
+
+PREFIX = "session_"
+MANAGER_KEY = "session_manager"
+STORE_KEY = "session_store"
+_DAY = 86400.0
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """The settings of one `SessionManager`.
+
+    As `Application` settings they carry the prefix ``session_``. Durations are given as
+    seconds or `timedelta`, and kept as float seconds.
+
+    Raises:
+        ConfigurationError: A value is impossible; the message says what to do.
+    """
+
+    cookie_name: str = "session"
+    """Name of the cookie; with ``secure=True`` and neither domain nor path set, the
+    browser sees ``__Host-<name>``."""
+
+    secure: bool | Literal["auto"] = "auto"
+    """Whether the cookie is for https only: "auto" = as the request is."""
+
+    cookie_kwargs: Mapping[str, str] = field(default_factory=dict)
+    """``domain``, ``path`` ("/") and ``samesite`` ("Lax", "Strict", "None")."""
+
+    idle_timeout: float = 14 * _DAY
+    """A session ends when it was not used for so long."""
+
+    absolute_timeout: float = 30 * _DAY
+    """A session ends so long after it began, used or not."""
+
+    rotate_after: float | None = _DAY
+    """The token in the cookie is replaced at this age; None = never."""
+
+    rotate_grace: float = 30.0
+    """How long a replaced token stays good after its successor was first seen."""
+
+    persistent: bool = False
+    """Whether the cookie outlives the browser; `Session.persistent` overrides it."""
+
+    codec: Codec = "json"  # type: ignore[assignment]  # resolved in __post_init__
+    """How values become bytes: "json" or an object with ``encode`` and ``decode``."""
+
+    encryption_keys: None = None
+    """Reserved: encryption at rest is not part of this release."""
+
+    max_record_bytes: int = 256 * 1024
+    """A session whose keys and encoded values are larger is refused."""
+
+    sweep_interval: float = 300.0
+    """Seconds between two sweeps, where the database does not expire by itself."""
+
+    store_timeout: float = 5.0
+    """Deadline of every call to the store."""
+
+    on_store_error: Literal["fail", "anonymous"] = "fail"
+    """When a session cannot be loaded: "fail" = 503, "anonymous" = the request goes on
+    with an empty session that refuses to be written."""
+
+    max_per_principal: None = None
+    """Reserved: a limit of sessions per principal is not part of this release."""
+
+    def __post_init__(self) -> None:
+        for name in ("idle_timeout", "absolute_timeout", "rotate_grace"):
+            self._keep(name, _seconds(name, getattr(self, name)))
+        for name in ("sweep_interval", "store_timeout"):
+            self._keep(name, _seconds(name, getattr(self, name)))
+        if self.rotate_after is not None:
+            self._keep("rotate_after", _seconds("rotate_after", self.rotate_after))
+        self._keep("codec", codec_from(self.codec))
+        self._keep("cookie_kwargs", _cookie_kwargs(self.cookie_kwargs))
+        self._check_cookie()
+        self._check_choices()
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_cookie(self) -> None:
+        name, kwargs = self.cookie_name, self.cookie_kwargs
+        if not isinstance(name, str) or not _COOKIE_NAME.fullmatch(name):
+            raise _wrong("cookie_name", name, "up to 64 characters legal in a cookie")
+        if name.startswith("__Host-") and (
+            self.secure is not True or "domain" in kwargs or kwargs["path"] != "/"
+        ):
+            raise _wrong(
+                "cookie_name",
+                name,
+                'a name without "__Host-": browsers refuse that prefix unless '
+                "session_secure=True, with no domain and path /",
+            )
+        if name.startswith("__Secure-") and self.secure is not True:
+            raise _wrong("cookie_name", name, '"__Secure-" with session_secure=True')
+        if kwargs["samesite"] == "None" and self.secure is not True:
+            raise _wrong(
+                "cookie_kwargs",
+                dict(kwargs),
+                'SameSite "Lax", or session_secure=True: browsers refuse '
+                "SameSite=None cookies that are not Secure",
+            )
+
+    def _check_choices(self) -> None:
+        if not (isinstance(self.secure, bool) or self.secure == "auto"):
+            raise _wrong("secure", self.secure, '"auto", True or False')
+        if not isinstance(self.persistent, bool):
+            raise _wrong("persistent", self.persistent, "True or False")
+        if self.on_store_error not in ("fail", "anonymous"):
+            raise _wrong("on_store_error", self.on_store_error, '"fail" or "anonymous"')
+        limit = self.max_record_bytes
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise _wrong("max_record_bytes", limit, "a number of bytes, 1 or more")
+        for name in ("encryption_keys", "max_per_principal"):
+            if getattr(self, name) is not None:
+                raise _wrong(name, getattr(self, name), "nothing: not in this release")
+
+    @property
+    def full_cookie_name(self) -> str:
+        """The name that the browser sees."""
+        kwargs = self.cookie_kwargs
+        if self.secure is True and "domain" not in kwargs and kwargs["path"] == "/":
+            if not self.cookie_name.startswith(("__Host-", "__Secure-")):
+                return "__Host-" + self.cookie_name
+        return self.cookie_name
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> SessionConfig:
+        """Read the flat ``session_*`` keys of ``Application.settings``."""
+        ours = {
+            key[len(PREFIX) :]: value
+            for key, value in settings.items()
+            if key.startswith(PREFIX) and key not in (MANAGER_KEY, STORE_KEY)
+        }
+        return cls.from_names(ours, PREFIX, extra=("store", "manager"))
+
+    @classmethod
+    def from_names(
+        cls, named: Mapping[str, Any], prefix: str = "", extra: tuple[str, ...] = ()
+    ) -> SessionConfig:
+        """Build the settings from *named*; an unknown name is refused."""
+        known = [one.name for one in fields(cls)]
+        for name in named:
+            if name not in known:
+                near = difflib.get_close_matches(name, [*known, *extra], 1, 0.4)
+                hint = f"did you mean {prefix}{near[0]}?" if near else "see the docs"
+                raise ConfigurationError(f"unknown setting {prefix}{name}; {hint}")
+        return cls(**named)
+
+
+def _wrong(name: str, value: object, instead: str) -> ConfigurationError:
+    return ConfigurationError(f"{PREFIX}{name} is {value!r}; use {instead}")
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(name, value, "seconds or a timedelta")
+    if not math.isfinite(value) or value <= 0:
+        raise _wrong(name, value, "a finite duration greater than zero")
+    if value > 36500 * _DAY:
+        raise _wrong(name, value, "at most 100 years")
+    return float(value)
+
+
+def _cookie_kwargs(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise _wrong("cookie_kwargs", given, "a dict with domain, path, samesite")
+    for name, value in given.items():
+        if name not in ("domain", "path", "samesite"):
+            hint = {"secure": "session_secure", "httponly": "nothing: it always is"}
+            raise _wrong(
+                "cookie_kwargs",
+                dict(given),
+                f"{hint.get(name, 'domain, path, samesite only')} instead of {name!r}",
+            )
+        if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value):
+            raise _wrong("cookie_kwargs", dict(given), f"a plain string as {name!r}")
+    samesite = given.get("samesite", "Lax").capitalize()
+    if samesite not in ("Lax", "Strict", "None"):
+        raise _wrong("cookie_kwargs", dict(given), 'samesite "Lax", "Strict" or "None"')
+    return {"path": "/", **given, "samesite": samesite}

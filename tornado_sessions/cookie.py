@@ -1,0 +1,66 @@
+"""The cookie's value, and where to find it in a request.
+
+What Tornado signs is 48 ASCII characters: the handle (22), the token (22) and the epoch
+(4, base64url of three bytes). ASCII text whose length is divisible by three becomes
+base64 without ``=`` and ``/``, so the value is never quoted, and it stays under 200
+bytes with its signature.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import NamedTuple
+
+MAX_VALUE = 512
+"""A longer candidate is not even looked at."""
+MAX_CANDIDATES = 8
+"""How many cookies of our name one request may try."""
+_INNER = re.compile(rb"([A-Za-z0-9_-]{22})([A-Za-z0-9_-]{22})([A-Za-z0-9_-]{4})")
+
+
+class Ticket(NamedTuple):
+    """What a verified cookie says: which session, since which login, and the secret."""
+
+    handle: str
+    token: str
+    epoch: int
+    resign: bool = False
+    """The cookie was signed with a key that is not the newest."""
+
+    def __repr__(self) -> str:
+        return f"Ticket(handle={self.handle!r}, epoch={self.epoch})"
+
+
+def encode(ticket: Ticket) -> str:
+    """Return the text to be signed."""
+    epoch = base64.urlsafe_b64encode(ticket.epoch.to_bytes(3, "big")).decode()
+    return ticket.handle + ticket.token + epoch
+
+
+def decode(inner: bytes, *, resign: bool = False) -> Ticket | None:
+    """Return the ticket in a verified value, or None if it is not one of ours."""
+    match = _INNER.fullmatch(inner)
+    if match is None:
+        return None
+    handle, token, epoch = match.groups()
+    number = int.from_bytes(base64.urlsafe_b64decode(epoch), "big")
+    return Ticket(handle.decode(), token.decode(), number, resign)
+
+
+def candidates(header: str, name: str) -> list[str]:
+    """Return every value that the ``Cookie`` header holds for *name*, in order.
+
+    Tornado's own parser keeps the last duplicate only, and browsers send the most
+    specific first: a cookie planted on a parent domain would shadow the real one.
+    """
+    if name not in header:
+        return []
+    found = []
+    for part in header.split(";"):
+        key, _, value = part.partition("=")
+        if key.strip() == name:
+            value = value.strip().strip('"')
+            if 0 < len(value) <= MAX_VALUE:
+                found.append(value)
+    return found[:MAX_CANDIDATES]

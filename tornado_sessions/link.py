@@ -1,0 +1,127 @@
+"""The way to the store from the running event loop.
+
+Opens the store on first use, because nothing may touch a loop, a socket or a thread
+before (T8): Tornado applications are built without a running loop, and forked after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from tornado.process import task_id
+
+from tornado_sessions.coalescer import Coalescer
+from tornado_sessions.errors import CodecError, StoreError
+from tornado_sessions.stores.base import Change, Outcome, Record, Store
+
+log = logging.getLogger("tornado_sessions")
+T = TypeVar("T")
+
+
+class StoreLink:
+    """Calls *store* in batches and with a deadline, from whichever loop is running.
+
+    Args:
+        store: Where the records are.
+        timeout: Seconds after which a call fails with `StoreError`.
+        on_open: Called each time the store was opened in a new event loop.
+    """
+
+    def __init__(
+        self, store: Store, timeout: float, on_open: Callable[[], None]
+    ) -> None:
+        self.store = store
+        self._timeout = timeout
+        self._on_open = on_open
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._warned = False
+
+    async def open(self) -> None:
+        """Open the store in the running loop, unless that was done."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._opening is None or self._opening[0] is not loop:
+            self._opening = (loop, asyncio.Lock())
+        async with self._opening[1]:
+            if self._loop is not loop:
+                self._warn_if_forked()
+                await self._within("open", self.store.open())
+                self._attach()
+                self._loop = loop
+
+    async def close(self) -> None:
+        """Let what is under way end, and close the store. The next use opens again."""
+        if self._loop is asyncio.get_running_loop():
+            await self._loads.drain()
+            await self._commits.drain()
+        self._loop = None
+        await self.store.close()
+
+    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+        """Return the record of each handle; loads of one turn leave together."""
+        await self.open()
+        if self.store.immediate:
+            return await self.store.load(handles)
+        answers = [self._loads.submit(handle) for handle in handles]
+        loaded = await asyncio.gather(*answers, return_exceptions=True)
+        return [_raised_unless_unreadable(one) for one in loaded]
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Carry out *changes*; the first that failed is raised."""
+        await self.open()
+        if self.store.immediate:
+            return [_raised(one) for one in await self.store.commit(changes)]
+        return await asyncio.gather(*map(self._commits.submit, changes))
+
+    async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
+        """Call *method* with the store, outside any batch."""
+        await self.open()
+        return await self._within(name, method(self.store))
+
+    async def _within(self, name: str, call: Awaitable[T]) -> T:
+        if self.store.immediate:
+            return await call
+        try:
+            return await asyncio.wait_for(call, self._timeout)
+        except asyncio.TimeoutError as error:
+            message = f"{name}: the store did not answer within {self._timeout:g} s"
+            raise StoreError(message) from error
+
+    def _attach(self) -> None:
+        timeout, parallel = self._timeout, self.store.parallel
+        self._loads = Coalescer[str, "Record | CodecError | None"](
+            self.store.load, timeout=timeout, parallel=parallel, name="load"
+        )
+        self._commits = Coalescer[Change, Outcome](
+            self.store.commit, timeout=timeout, parallel=parallel, name="commit"
+        )
+        self._on_open()
+
+    def _warn_if_forked(self) -> None:
+        if not self.store.shared and task_id() is not None and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s is used by one of several server processes: each has sessions of "
+                "its own, so visitors will seem to be logged out at random. Use a "
+                "store that processes share, such as sqlite:///sessions.db",
+                type(self.store).__name__,
+            )
+
+
+def _raised_unless_unreadable(
+    loaded: Record | CodecError | BaseException | None,
+) -> Record | CodecError | None:
+    if isinstance(loaded, BaseException) and not isinstance(loaded, CodecError):
+        raise loaded
+    return loaded
+
+
+def _raised(outcome: Outcome | Exception) -> Outcome:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

@@ -1,0 +1,105 @@
+"""Atomic read-modify-write of one key, by compare-and-set on its bytes (C2)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import weakref
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from tornado_sessions.errors import SessionConflict
+from tornado_sessions.link import StoreLink
+from tornado_sessions.plan import Planner
+from tornado_sessions.session import Session, shown, stored_name
+from tornado_sessions.settlement import Settlement
+from tornado_sessions.stores.base import Outcome, Record
+
+ATTEMPTS = 64
+_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+
+
+class Mutation:
+    """Runs `Session.mutate`.
+
+    Within this process, mutations of one key take turns, so that only other processes
+    can make an attempt fail.
+    """
+
+    def __init__(
+        self, link: StoreLink, planner: Planner, settlement: Settlement
+    ) -> None:
+        self._link = link
+        self._planner = planner
+        self._settlement = settlement
+        self._turns: weakref.WeakValueDictionary[object, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+
+    async def run(
+        self, session: Session, key: str, fn: Callable[[Any], Any], default: Any
+    ) -> Any:
+        """Replace the value of *key* by what *fn* makes of it; return the new value."""
+        name = stored_name(key)
+        if session.sealed is not None:
+            raise session.sealed
+        if session.pending(name):
+            await self._settlement.perform(self._planner.plan(session))
+        turn = self._turn(session.handle, name)
+        outdated = turn.locked()
+        async with turn:
+            if outdated:
+                await self._reload(session, name)
+            return await self._attempts(session, name, fn, default)
+
+    def _turn(self, handle: str, name: str) -> asyncio.Lock:
+        place = (id(asyncio.get_running_loop()), handle, name)
+        turn = self._turns.get(place)
+        if turn is None:
+            turn = self._turns[place] = asyncio.Lock()
+        return turn
+
+    async def _attempts(
+        self, session: Session, name: str, fn: Callable[[Any], Any], default: Any
+    ) -> Any:
+        for attempt in range(ATTEMPTS):
+            value = fn(session.fresh(name, default))
+            if session.is_new:
+                return await self._begin(session, name, value)
+            if await self._compare_and_set(session, name, value):
+                return value
+            longest = min(_LONGEST_PAUSE, _PAUSE * 2**attempt)
+            await asyncio.sleep(random.uniform(0, longest))
+            await self._reload(session, name)
+        raise SessionConflict(
+            f"session key {shown(name)!r} was changed by others {ATTEMPTS} times in a "
+            "row; try again later, or spread what you count over several keys"
+        )
+
+    async def _begin(self, session: Session, name: str, value: Any) -> Any:
+        """Nobody else can know a session that is not stored yet: just write it."""
+        session[shown(name)] = value
+        await self._settlement.perform(self._planner.plan(session))
+        return value
+
+    async def _compare_and_set(self, session: Session, name: str, value: Any) -> bool:
+        raw = session.encode(name, value)
+        if session.ended:
+            return True
+        plan = self._planner.plan_one(session, name, raw)
+        (outcome,) = await self._link.commit(plan.changes)
+        if outcome is Outcome.CONFLICT:
+            return False
+        if outcome is Outcome.GONE:
+            self._settlement.dropped(plan)
+        session.restore(name, raw)
+        return True
+
+    async def _reload(self, session: Session, name: str) -> None:
+        if session.is_new:
+            return
+        (record,) = await self._link.load([session.handle])
+        raw = record.values.get(name) if isinstance(record, Record) else None
+        session.restore(name, raw)

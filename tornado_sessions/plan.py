@@ -1,0 +1,279 @@
+"""What one request asks of the store, worked out before anything is sent.
+
+`plan` looks at a session and the clocks and answers with a `Plan`: at most one change
+of its record (and one to create what follows a `destroy`), and what the cookie has to
+say once the store agreed. It does no I/O, so it can run in the middle of ``finish()``.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado_sessions.config import SessionConfig
+from tornado_sessions.cookie import Ticket
+from tornado_sessions.errors import CodecError, ResponseStarted
+from tornado_sessions.session import CookieDue, Session, Visit, shown
+from tornado_sessions.stores.base import Apply, Change, Create, Delete, Meta, Record
+from tornado_sessions.tokens import digest, random_id, successor
+
+log = logging.getLogger("tornado_sessions")
+
+EXTEND_SHARE = 0.05
+"""An extension is written when this share of the idle timeout has passed (E3)."""
+EXTEND_AT_MOST = 3600.0
+MAX_USER_AGENT = 256
+
+
+@dataclass
+class Plan:
+    """The changes of one commit, and what follows if the store carries them out."""
+
+    session: Session
+    changes: list[Change] = field(default_factory=list)
+    ticket: Ticket | None = None
+    """What the cookie will carry, if it is to be sent."""
+    due: CookieDue = CookieDue.KEEP
+    has_data: bool = False
+    """False if nothing but the expiry would be lost with this commit."""
+    muted: bool = False
+    """The changes of a request from before a login were left out (C6)."""
+
+
+def expiry(config: SessionConfig, created_at: float, now: float) -> float:
+    """Return the one value from which cookie, record and database TTL derive (E2)."""
+    return min(now + config.idle_timeout, created_at + config.absolute_timeout)
+
+
+class Planner:
+    """Makes plans by the settings in *config*."""
+
+    def __init__(self, config: SessionConfig, now: Callable[[], float]) -> None:
+        self._config = config
+        self._now = now
+        self._warned_insecure = False
+        self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
+
+    def plan(self, session: Session, *, discard: bool = False) -> Plan:
+        """Return the plan for *session* as it is now.
+
+        Args:
+            session: The session; it is not changed.
+            discard: Leave out the data, as a response >= 500 does (S7).
+
+        Raises:
+            CodecError: A value cannot be stored, or the record would be too large.
+            ResponseStarted: A cookie would have to be sent, too late.
+        """
+        plan, now = Plan(session), self._now()
+        if session.sealed is not None or session.ended:
+            return plan
+        if session.doomed is not None:
+            plan.changes.append(Delete(session.doomed))
+            plan.due, plan.has_data = CookieDue.CLEAR, True
+        if session.record is None:
+            self._plan_new(plan, now, discard)
+        else:
+            self._plan_known(plan, now, discard)
+        return plan
+
+    def plan_one(self, session: Session, name: str, raw: bytes) -> Plan:
+        """Return the plan that sets *name* if the store holds what was loaded."""
+        assert session.record is not None
+        self._check_size(session, {name: raw}, [])
+        now, meta = self._now(), session.record.meta
+        change = Apply(
+            handle=session.record.handle,
+            set={name: raw},
+            expect={name: session.stored(name)},
+            meta=self._extension(meta, now),
+        )
+        return Plan(session, [change], has_data=True)
+
+    # -- a session that no store knows yet ---------------------------------------
+
+    def _plan_new(self, plan: Plan, now: float, discard: bool) -> None:
+        session = plan.session
+        values = {} if discard else session.changes()[0]
+        if not values and session.principal is None:
+            return
+        if now < session.stale_until and not session.login_pending:
+            plan.muted = True
+            return
+        if not self._deliverable(session.visit()):
+            return
+        self._check_size(session, values, [])
+        self._create(plan, now, values)
+
+    def _create(self, plan: Plan, now: float, values: dict[str, bytes]) -> None:
+        session = plan.session
+        ticket = Ticket(session.handle, random_id(), 0)
+        meta = Meta(
+            token=digest(ticket.token),
+            created_at=now,
+            last_seen_at=now,
+            expires_at=expiry(self._config, now, now),
+            epoch_at=now,
+            rotated_at=now,
+            principal=session.principal,
+            persistent=session.persistent,
+            **_device(session.visit()),
+        )
+        plan.changes.append(Create(session.handle, meta, values))
+        plan.ticket, plan.due, plan.has_data = ticket, CookieDue.SEND, True
+
+    # -- a session that was loaded -----------------------------------------------
+
+    def _plan_known(self, plan: Plan, now: float, discard: bool) -> None:
+        session, record = plan.session, _record(plan)
+        changed, removed = ({}, []) if discard else session.changes()
+        self._check_size(session, changed, removed)
+        meta: dict[str, Any] = {}
+        if session.persistence_changed and not discard:
+            meta["persistent"] = session.persistent
+        plan.ticket = session.ticket
+        expect = self._renew(plan, meta, now)
+        plan.has_data = plan.has_data or bool(changed or removed or meta)
+        if _confirms(session, record.meta):
+            meta["confirmed_at"] = now
+        if plan.has_data or meta or self._extension_due(record.meta, now):
+            meta.update(self._extension(record.meta, now))
+            plan.changes.append(
+                Apply(
+                    handle=record.handle,
+                    set=changed,
+                    unset=removed,
+                    expect_token=expect,
+                    meta=meta,
+                )
+            )
+        if self._cookie_due(session, meta):
+            plan.due = CookieDue.SEND
+
+    def _extension(self, meta: Meta, now: float) -> dict[str, float]:
+        expires_at = expiry(self._config, meta.created_at, now)
+        return {"last_seen_at": now, "expires_at": expires_at}
+
+    def _extension_due(self, meta: Meta, now: float) -> bool:
+        return now - meta.last_seen_at >= self._extend_after
+
+    def _renew(self, plan: Plan, meta: dict[str, Any], now: float) -> bytes | None:
+        """Put a new token into *plan* and *meta* if one is due; return the old digest.
+
+        A token is replaced at login and on demand by a random one, with no way back;
+        for its age by its successor, with the way back that parallel requests need.
+        """
+        session, record = plan.session, _record(plan)
+        if session.login_pending or session.renewal_pending:
+            if not self._deliverable(session.visit()):
+                return None
+            changed, plan.ticket = self.new_epoch(session, record, now)
+            meta.update(changed)
+        elif self._rotation_due(session, record.meta, now):
+            assert session.ticket is not None
+            token, salt = session.ticket.token, secrets.token_bytes(16)
+            plan.ticket = session.ticket._replace(token=successor(token, salt))
+            meta.update(
+                token=digest(plan.ticket.token),
+                previous=record.meta.token,
+                salt=salt,
+                rotated_at=now,
+                confirmed_at=None,
+            )
+        else:
+            return None
+        plan.due = CookieDue.SEND
+        return record.meta.token
+
+    def new_epoch(
+        self, session: Session, record: Record, now: float
+    ) -> tuple[dict[str, Any], Ticket]:
+        """Return the changed meta for a token with no way back, and its ticket."""
+        ticket = Ticket(record.handle, random_id(), record.meta.epoch + 1)
+        meta: dict[str, Any] = {
+            "token": digest(ticket.token),
+            "epoch": ticket.epoch,
+            "epoch_at": now,
+            "rotated_at": now,
+            "previous": None,
+            "salt": None,
+            "confirmed_at": None,
+        }
+        if session.login_pending:
+            meta.update(principal=session.principal, **_device(session.visit()))
+        return meta, ticket
+
+    def _rotation_due(self, session: Session, meta: Meta, now: float) -> bool:
+        after = self._config.rotate_after
+        if after is None or session.ticket is None or now - meta.rotated_at < after:
+            return False
+        visit = session.visit()
+        return not visit.started and not visit.insecure
+
+    def _cookie_due(self, session: Session, meta: Mapping[str, Any]) -> bool:
+        persistent = session.persistent
+        if persistent is None:
+            persistent = self._config.persistent
+        resign = session.ticket is not None and session.ticket.resign
+        return resign or "persistent" in meta or ("expires_at" in meta and persistent)
+
+    # -- checks ------------------------------------------------------------------
+
+    def _deliverable(self, visit: Visit) -> bool:
+        if visit.started:
+            raise ResponseStarted(
+                "a new session or token needs a cookie, but the headers have left; "
+                "write to the session or log in before the first flush()"
+            )
+        if visit.insecure and not self._warned_insecure:
+            self._warned_insecure = True
+            log.warning(
+                "session_secure=True, but a request came over plain http: no session "
+                "is stored, since its cookie could not be sent. Use https, give the "
+                "HTTPServer xheaders=True behind a TLS proxy, or set "
+                'session_secure="auto"'
+            )
+        return not visit.insecure
+
+    def _check_size(
+        self, session: Session, changed: Mapping[str, bytes], removed: list[str]
+    ) -> None:
+        if not changed:
+            return
+        before = session.record.values if session.record else {}
+        after = {**{k: v for k, v in before.items() if k not in removed}, **changed}
+        total, limit = _size(after), self._config.max_record_bytes
+        if total > limit and total > _size(before):
+            largest = max(after, key=lambda name: len(after[name]))
+            raise CodecError(
+                f"the session would take {total} bytes, but session_max_record_bytes "
+                f"is {limit}; its largest key is {shown(largest)!r} with "
+                f"{len(after[largest])}: keep the data elsewhere and its id here",
+                shown(largest),
+            )
+
+
+def _record(plan: Plan) -> Record:
+    record = plan.session.record
+    assert record is not None
+    return record
+
+
+def _confirms(session: Session, meta: Meta) -> bool:
+    """Tell whether this request is the first to present a successor (E4)."""
+    presented = session.cookie_due is CookieDue.KEEP and session.ticket is not None
+    return presented and meta.previous is not None and meta.confirmed_at is None
+
+
+def _device(visit: Visit) -> dict[str, Any]:
+    # Interned: a million sessions share a few hundred browsers.
+    agent = sys.intern(visit.user_agent[:MAX_USER_AGENT])
+    return {"user_agent": agent, "ip": visit.ip}
+
+
+def _size(values: Mapping[str, bytes]) -> int:
+    return sum(map(len, values)) + sum(map(len, values.values()))
