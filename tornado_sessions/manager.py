@@ -80,7 +80,7 @@ class SessionManager:
         self._admission = Admission(self.config, self._link, self._events, self)
         self._settlement = Settlement(self._link, self._planner, self._events)
         self._mutation = Mutation(self._link, self._planner, self._settlement)
-        self._sweeper = Sweeper(self._sweep_some, interval=interval, timeout=timeout)
+        self._sweeper = Sweeper(self._sweep_some, interval=interval)
 
     @classmethod
     def of(cls, application: HasSettings) -> SessionManager:

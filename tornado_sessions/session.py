@@ -407,8 +407,8 @@ class Session(MutableMapping[str, Any]):
         try:
             return self._codec.encode(value)
         except CodecError as error:
-            shown = shown(name)
-            raise CodecError(f"session key {shown!r}: {error}", shown) from error
+            key = shown(name)
+            raise CodecError(f"session key {key!r}: {error}", key) from error
 
     def pending(self, name: str) -> bool:
         """Tell whether the stored name *name* holds a change that was not saved."""

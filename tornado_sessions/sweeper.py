@@ -27,7 +27,8 @@ class Sweeper:
         sweep: ``await sweep(limit)`` deletes at most *limit* records and returns how
             many; fewer than *limit* ends the round.
         interval: Seconds between two rounds; after errors it is doubled, up to 16 times.
-        timeout: Seconds that one slice may take.
+        timeout: Seconds that one slice may take. Walking a large directory takes its
+            time, so this is not the deadline of a request.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Sweeper:
         sweep: Callable[[int], Awaitable[int]],
         *,
         interval: float,
-        timeout: float,
+        timeout: float = 60.0,
     ) -> None:
         self._sweep = sweep
         self._interval = interval

@@ -19,6 +19,7 @@ cookies nor codecs nor timeouts, and promises five things:
 from __future__ import annotations
 
 import enum
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
-from tornado_sessions.errors import CodecError
+from tornado_sessions.errors import CodecError, ConfigurationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +37,7 @@ Clock: TypeAlias = Callable[[], float]
 """Returns the time in seconds since the epoch, as `time.time` does."""
 
 DEFAULT_NAMESPACE = "tornado_sessions"
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Meta(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -142,6 +144,15 @@ def merged_record(record: Record, change: Apply) -> Record | None:
     kept = {key: raw for key, raw in values.items() if key not in change.unset}
     meta = merged_meta(record.meta, change.meta)
     return Record(record.handle, meta, {**kept, **change.set})
+
+
+def checked_namespace(namespace: str) -> str:
+    """Return *namespace* if it can be part of every database's names (R5)."""
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise ConfigurationError(
+            f"the namespace is {namespace!r}; use 1 to 64 letters, digits, _ and -"
+        )
+    return namespace
 
 
 class Store(ABC):

@@ -1,0 +1,357 @@
+"""Sessions in one SQLite file, for many processes on one machine."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.stores.base import (
+    DEFAULT_NAMESPACE,
+    META_FIELDS,
+    MONOTONIC_FIELDS,
+    Apply,
+    Change,
+    Clock,
+    Create,
+    Delete,
+    Meta,
+    Outcome,
+    Record,
+    Store,
+    checked_namespace,
+)
+from tornado_sessions.stores.sqlite_connection import (
+    Connection,
+    Database,
+    Snapshot,
+    Transaction,
+)
+from tornado_sessions.stores.url import path_from
+
+T = TypeVar("T")
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE {records} (
+            handle TEXT PRIMARY KEY, epoch INTEGER NOT NULL, token BLOB NOT NULL,
+            created_at REAL NOT NULL, last_seen_at REAL NOT NULL,
+            expires_at REAL NOT NULL, epoch_at REAL NOT NULL, principal TEXT,
+            persistent INTEGER, user_agent TEXT NOT NULL, ip TEXT NOT NULL,
+            rotated_at REAL NOT NULL, previous BLOB, salt BLOB, confirmed_at REAL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE {values} (
+            handle TEXT NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
+            PRIMARY KEY (handle, name)
+        ) WITHOUT ROWID""",
+    ),
+    (
+        "CREATE INDEX {by_expiry} ON {records} (expires_at)",
+        "CREATE INDEX {by_principal} ON {records} (principal)"
+        " WHERE principal IS NOT NULL",
+    ),
+)
+"""What takes the schema from version n to n + 1. Only ever appended to."""
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS "tornado_sessions/schema"
+    (namespace TEXT PRIMARY KEY, version INTEGER NOT NULL)"""
+_COLUMNS = ", ".join(META_FIELDS)
+_ITEM_ERRORS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    AttributeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What an unusable item raises, as opposed to a database in trouble."""
+
+
+class SQLiteStore(Store):
+    """Keeps sessions in a SQLite file (WAL, ``synchronous=FULL``).
+
+    What was acknowledged survives a crash. All commits that are asked for while one
+    transaction is under way go into the next one together, with one ``fsync``.
+
+    Args:
+        path: The database file, or a ``sqlite:///`` URL. Its directory must exist.
+        namespace: Keeps applications apart that share the file.
+        busy_timeout: Seconds to wait for a lock that another process holds.
+        clock: See `Store`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        busy_timeout: float = 4.0,
+        clock: Clock = time.time,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._path = path_from(path, "sqlite")
+        if self._path in ("", ":memory:"):
+            raise ConfigurationError(
+                "SQLiteStore needs a file, such as sqlite:///sessions.db; "
+                "for sessions in memory use memory://"
+            )
+        self._namespace = checked_namespace(namespace)
+        names = ("records", "values", "by_expiry", "by_principal")
+        self._tables = {name: f'"{self._namespace}/{name}"' for name in names}
+        self._busy_timeout = busy_timeout
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
+
+    async def open(self) -> None:
+        if self._writer is None:
+            writer = Connection(self._path, self._busy_timeout)
+            try:
+                await writer.run(self._migrate)
+            except BaseException:
+                await writer.close()
+                raise
+            # Reads have a connection and a thread of their own: in WAL mode they
+            # need not wait while a transaction waits for the disk.
+            self._reader = Connection(self._path, self._busy_timeout)
+            self._writer = writer
+
+    async def close(self) -> None:
+        connections = (self._reader, self._writer)
+        self._reader = self._writer = None
+        for connection in connections:
+            if connection is not None:
+                await connection.close()
+
+    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+        return await self._read(lambda db: self._load(db, handles))
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
+        return await self._write(lambda db: self._commit(db, changes))
+
+    async def find(self, principal: str) -> list[Record]:
+        where = "principal = ? AND expires_at > ?"
+        found = await self._read(
+            lambda db: self._select(db, where, (principal, self.clock()))
+        )
+        return [record for record in found.values() if isinstance(record, Record)]
+
+    async def sweep(self, limit: int) -> int:
+        return await self._write(lambda db: self._sweep(db, limit))
+
+    async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
+        where = "handle > ? AND expires_at > ? ORDER BY handle LIMIT ?"
+        last = ""
+        while True:
+            place = (last, self.clock(), batch)
+            found = await self._read(lambda db: self._select(db, where, place))  # noqa: B023
+            for record in found.values():
+                if isinstance(record, Record):
+                    yield record
+            if len(found) < batch:
+                return
+            last = max(found)
+
+    async def count(self) -> int:
+        query = self._sql("SELECT COUNT(*) FROM {records} WHERE expires_at > ?")
+        now = self.clock()
+        return await self._read(lambda db: int(db.execute(query, (now,)).fetchone()[0]))
+
+    async def clear(self) -> None:
+        await self._write(self._clear)
+
+    # -- in the connections' threads ---------------------------------------------
+
+    async def _read(self, work: Callable[[Database], T]) -> T:
+        await self.open()
+        assert self._reader is not None
+        return await self._reader.run(work)
+
+    async def _write(self, work: Callable[[Database], T]) -> T:
+        await self.open()
+        assert self._writer is not None
+        return await self._writer.run(work)
+
+    def _sql(self, text: str) -> str:
+        return text.format(**self._tables)
+
+    def _migrate(self, db: Database) -> None:
+        with Transaction(db):
+            db.execute(_SCHEMA)
+            found = db.execute(
+                'SELECT version FROM "tornado_sessions/schema" WHERE namespace = ?',
+                (self._namespace,),
+            ).fetchone()
+            version = found[0] if found else 0
+            if version > len(MIGRATIONS):
+                raise StoreError(
+                    f"{self._path} has schema version {version}, and this release "
+                    f"knows {len(MIGRATIONS)}: use the release that wrote it, or "
+                    "another file"
+                )
+            for step in MIGRATIONS[version:]:
+                for statement in step:
+                    db.execute(self._sql(statement))
+            db.execute(
+                'INSERT OR REPLACE INTO "tornado_sessions/schema" VALUES (?, ?)',
+                (self._namespace, len(MIGRATIONS)),
+            )
+
+    def _load(
+        self, db: Database, handles: Sequence[str]
+    ) -> list[Record | CodecError | None]:
+        where = f"handle IN ({_marks(handles)}) AND expires_at > ?"
+        found = self._select(db, where, (*handles, self.clock()))
+        return [found.get(handle) for handle in handles]
+
+    def _select(
+        self, db: Database, where: str, parameters: Iterable[Any]
+    ) -> dict[str, Record | CodecError]:
+        query = f"SELECT handle, {_COLUMNS} FROM {{records}} WHERE {where}"
+        with Snapshot(db):
+            rows = db.execute(self._sql(query), tuple(parameters)).fetchall()
+            handles = [row[0] for row in rows]
+            pairs: dict[str, list[tuple[bytes, bytes]]] = {h: [] for h in handles}
+            query = "SELECT handle, name, value FROM {values} WHERE handle IN"
+            for handle, name, value in db.execute(
+                self._sql(f"{query} ({_marks(handles)})"), handles
+            ):
+                pairs[handle].append((name, value))
+        return {row[0]: _record(row, pairs[row[0]]) for row in rows}
+
+    def _commit(
+        self, db: Database, changes: Sequence[Change]
+    ) -> list[Outcome | Exception]:
+        try:
+            with Transaction(db):
+                return [self._carry_out(db, change) for change in changes]
+        except _ITEM_ERRORS as error:
+            if len(changes) == 1:
+                return [_unusable(error)]
+            # One item is at fault: its neighbours go without it (R1).
+            return [self._commit(db, [change])[0] for change in changes]
+
+    def _carry_out(self, db: Database, change: Change) -> Outcome:
+        now = self.clock()
+        if isinstance(change, Create):
+            return self._create(db, change, now)
+        if isinstance(change, Delete):
+            return self._delete(db, change.handle, now)
+        return self._apply(db, change, now)
+
+    def _create(self, db: Database, change: Create, now: float) -> Outcome:
+        query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")
+        row = db.execute(query, (change.handle,)).fetchone()
+        if row is not None:
+            if row[0] > now:
+                return Outcome.CONFLICT
+            self._delete(db, change.handle, now)
+        marks = _marks(META_FIELDS)
+        db.execute(
+            self._sql(f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {marks})"),
+            (change.handle, *msgspec.structs.astuple(change.meta)),
+        )
+        self._set(db, change.handle, change.values.items())
+        return Outcome.APPLIED
+
+    def _apply(self, db: Database, change: Apply, now: float) -> Outcome:
+        query = self._sql(
+            "SELECT token FROM {records} WHERE handle = ? AND expires_at > ?"
+        )
+        row = db.execute(query, (change.handle, now)).fetchone()
+        if row is None:
+            return Outcome.GONE
+        if change.expect_token is not None and change.expect_token != row[0]:
+            return Outcome.CONFLICT
+        if not all(self._holds(db, change.handle, *one) for one in change.expect.items()):
+            return Outcome.CONFLICT
+        if change.meta:
+            self._update(db, change)
+        query = self._sql("DELETE FROM {values} WHERE handle = ? AND name = ?")
+        db.executemany(query, [(change.handle, _blob(name)) for name in change.unset])
+        self._set(db, change.handle, change.set.items())
+        return Outcome.APPLIED
+
+    def _update(self, db: Database, change: Apply) -> None:
+        unknown = change.meta.keys() - set(META_FIELDS)
+        if unknown:
+            raise ValueError(f"unknown meta fields {sorted(unknown)}")
+        assignments = ", ".join(
+            f"{name} = MAX({name}, ?)" if name in MONOTONIC_FIELDS else f"{name} = ?"
+            for name in change.meta
+        )
+        query = self._sql(f"UPDATE {{records}} SET {assignments} WHERE handle = ?")
+        db.execute(query, (*change.meta.values(), change.handle))
+
+    def _holds(self, db: Database, handle: str, name: str, raw: bytes | None) -> bool:
+        query = self._sql("SELECT value FROM {values} WHERE handle = ? AND name = ?")
+        row = db.execute(query, (handle, _blob(name))).fetchone()
+        return (row[0] if row else None) == raw
+
+    def _set(
+        self, db: Database, handle: str, items: Iterable[tuple[str, bytes]]
+    ) -> None:
+        query = self._sql("INSERT OR REPLACE INTO {values} VALUES (?, ?, ?)")
+        db.executemany(query, [(handle, _blob(k), _raw(v)) for k, v in items])
+
+    def _delete(self, db: Database, handle: str, now: float) -> Outcome:
+        query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")
+        row = db.execute(query, (handle,)).fetchone()
+        for table in ("{records}", "{values}"):
+            db.execute(self._sql(f"DELETE FROM {table} WHERE handle = ?"), (handle,))
+        return Outcome.APPLIED if row and row[0] > now else Outcome.GONE
+
+    def _sweep(self, db: Database, limit: int) -> int:
+        query = self._sql("SELECT handle FROM {records} WHERE expires_at <= ? LIMIT ?")
+        now = self.clock()
+        with Transaction(db):
+            handles = [row[0] for row in db.execute(query, (now, limit))]
+            for handle in handles:
+                self._delete(db, handle, now)
+        return len(handles)
+
+    def _clear(self, db: Database) -> None:
+        with Transaction(db):
+            for table in ("{records}", "{values}"):
+                db.execute(self._sql(f"DELETE FROM {table}"))
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ", ".join("?" * len(items))
+
+
+def _blob(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _raw(value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"a stored value must be bytes, not {type(value).__name__}")
+    return value
+
+
+def _record(
+    row: tuple[Any, ...], pairs: list[tuple[bytes, bytes]]
+) -> Record | CodecError:
+    fields = dict(zip(META_FIELDS, row[1:], strict=True))
+    try:
+        # SQLite types are advice: what a row really holds is checked here.
+        meta = msgspec.convert(fields, Meta, strict=False)
+        values = {
+            name.decode("utf-8", "surrogatepass"): _raw(value) for name, value in pairs
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        return CodecError(f"its rows in the database are malformed: {error}")
+    return Record(row[0], meta, values)
+
+
+def _unusable(error: Exception) -> StoreError:
+    failure = StoreError(f"this change cannot be stored: {error}")
+    failure.__cause__ = error
+    return failure
