@@ -1,0 +1,1 @@
+"""Programs that show tornado_sessions at work; start one with ``python -m``."""

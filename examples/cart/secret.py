@@ -1,0 +1,73 @@
+"""The secret that signs cookies, the same after every restart."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tornado_sessions.stores import store_from_url
+
+SHORTEST = 32
+
+
+class SecretError(Exception):
+    """The secret cannot be read or kept; the message says what to do."""
+
+
+def secret_for(store: str) -> tuple[str, str]:
+    """Return the cookie secret and the place it comes from.
+
+    In production it comes from the environment, out of reach of a backup of the
+    database. For a first try it is made up once and kept beside the database:
+    a new one at every start would log everybody out.
+    """
+    if given := os.environ.get("COOKIE_SECRET"):
+        return given, "the environment (COOKIE_SECRET)"
+    if store.startswith("memory:"):
+        return secrets.token_urlsafe(48), "memory, since the sessions are there too"
+    store_from_url(store)  # complains about a bad URL before a file is written
+    path = secret_path(store)
+    try:
+        return kept_secret(path), str(path)
+    except OSError as error:
+        raise SecretError(
+            f"Cannot keep the cookie secret in {path}: {error.strerror}. "
+            "Name a directory that exists and is writable, or set COOKIE_SECRET."
+        ) from error
+
+
+def secret_path(store: str) -> Path:
+    """Place the file beside an embedded database, else where the shop started."""
+    url = urlsplit(store)
+    if url.scheme not in {"sqlite", "file"} or not url.path.strip("/"):
+        return Path("cart.secret")
+    path = unquote(url.path)
+    if url.scheme == "sqlite" or path.startswith("/."):
+        path = path[1:]  # relative: sqlite:///cart.db, file:///./carts
+    return Path(path).with_name(f"{Path(path).name}.secret")
+
+
+def kept_secret(path: Path) -> str:
+    """Read the secret, made up and written first if there is none."""
+    if not path.exists():
+        write_new(path, secrets.token_urlsafe(48))
+    secret = path.read_text(encoding="ascii", errors="replace").strip()
+    if len(secret) < SHORTEST:
+        raise SecretError(f"{path} holds no usable secret. Delete it and start again.")
+    return secret
+
+
+def write_new(path: Path, secret: str) -> None:
+    """Write a file for the owner's eyes only, whole or not at all.
+
+    Linking the finished file to its name is what makes two shops that start at
+    once agree: the second finds the name taken and reads what the first wrote.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secret)
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
