@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 
 from tornado_sessions.config import SessionConfig
-from tornado_sessions.cookie import Ticket
+from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
-from tornado_sessions.session import CookieDue, Session, SessionOwner, Visit
+from tornado_sessions.session import Session, SessionOwner
 from tornado_sessions.stores.base import Delete, Record
 from tornado_sessions.tokens import Verdict, judge, successor
+from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
 

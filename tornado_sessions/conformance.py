@@ -1,7 +1,6 @@
-"""The suite that proves a store; `tornado_sessions.testing` is where to import it from.
+"""The suite that proves a store; import it from `tornado_sessions.testing`.
 
-It talks to a store through the contract in `tornado_sessions.stores.base` and nothing
-else. Time is a `FakeClock`, and races are parked on events: there is no sleep in it.
+Races are parked on events, so that each run of a test takes the same course.
 """
 
 # ruff: noqa: PT009  (asserts vanish under -O, and pytest explains none of a library's)
@@ -9,265 +8,276 @@ else. Time is a `FakeClock`, and races are parked on events: there is no sleep i
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-import unittest
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
-
+from tornado_sessions.conformance_record import (
+    APPLIED,
+    CONFLICT,
+    DAY,
+    GONE,
+    RecordConformance,
+)
 from tornado_sessions.errors import CodecError
-from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome, Store
+from tornado_sessions.stores.base import Apply, Create, Delete, Record, Store
 
-_Base = unittest.IsolatedAsyncioTestCase if TYPE_CHECKING else object
-_APPLIED, _GONE, _CONFLICT = Outcome.APPLIED, Outcome.GONE, Outcome.CONFLICT
-_DAY = 86400.0
-_ALL_BYTES = bytes(range(256))
-_KEYS = ("", "a.b", "$set", "__proto__", "\0", "\0flash:", "😀", "\ud800", " '\"\\\n%")
 _PRINCIPALS = ("al", "alice", "Alice", "alice*", "a.b/../c", "\0", "😀", "%", "'")
 
 
-class FakeClock:
-    """A clock that stands still until it is told to move::
+class StoreConformance(RecordConformance):
+    """Proves that a store keeps its contract (R1 to R5, C1 to C4), whoever wrote it.
 
-    clock = FakeClock()
-    SessionManager.of(application).store.clock = clock
-    clock.advance(timedelta(days=15))  # every session is over now
+    A mixin, so that importing it collects nothing; it needs `unittest` only::
 
-    Args:
-        start: Where it stands first, in epoch seconds; now by default, since a
-            database may delete by a clock of its own.
+        class TestMyStore(StoreConformance, unittest.IsolatedAsyncioTestCase):
+            async def make_store(self, clock, namespace):
+                return MyStore(URL, namespace=namespace, clock=clock)
+
+    Each test works in a namespace of its own and clears it in the end. `make_peer` and
+    `corrupt` may be overridden too.
     """
 
-    def __init__(self, start: float | None = None) -> None:
-        self.now = time.time() if start is None else start
+    # -- batches -------------------------------------------------------------------
 
-    def __call__(self) -> float:
-        """Return the time in epoch seconds."""
-        return self.now
-
-    def advance(self, by: float | timedelta) -> None:
-        """Move forward *by* seconds or a `timedelta`."""
-        self.now += by.total_seconds() if isinstance(by, timedelta) else by
-
-
-class StoreConformance(_Base):
-    """Proves that a store keeps its contract (R, C1 to C4). A mixin, so that importing
-    it collects nothing::
-
-    class TestMyStore(StoreConformance, unittest.IsolatedAsyncioTestCase):
-        async def make_store(self, clock, namespace):
-            return MyStore(URL, namespace=namespace, clock=clock)
-
-    Each test works in a namespace of its own, and clears it in the end.
-    """
-
-    clock: FakeClock
-    namespace: str
-    store: Store
-    peer: Store
-
-    async def make_store(self, clock: FakeClock, namespace: str) -> Store:
-        """Return a store, not opened, that keeps to *clock* and *namespace*."""
-        raise NotImplementedError
-
-    async def make_peer(self, clock: FakeClock, namespace: str) -> Store:
-        """Return what another process would have: a second store on the same data."""
-        shared = self.store.shared
-        return await self.make_store(clock, namespace) if shared else self.store
-
-    async def corrupt(self, store: Store, handle: str) -> None:
-        """Damage what *store* keeps for *handle*, so that it cannot be read."""
-        self.skipTest(f"{type(self).__name__} does not say how to corrupt a record")
-
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        self.clock, self.namespace = FakeClock(), f"test_{secrets.token_hex(8)}"
-        self.store = await self._opened(self.make_store, self.namespace)
-        self.peer = await self._opened(self.make_peer, self.namespace)
-
-    async def _opened(self, make: Any, namespace: str) -> Store:
-        store: Store = await make(self.clock, namespace)
-        await store.open()
-        self.addAsyncCleanup(store.close)
-        self.addAsyncCleanup(store.clear)
-        return store
-
-    def _meta(self, ttl: float = _DAY, **fields: Any) -> Meta:
-        now = self.clock()
-        given = {"token": b"t" * 32, "created_at": now, "last_seen_at": now}
-        given.update(expires_at=now + ttl, epoch_at=now, rotated_at=now)
-        return Meta(**{**given, **fields})
-
-    def _new(self, handle: str = "h", ttl: float = _DAY, **meta: Any) -> Create:
-        return Create(handle, self._meta(ttl, **meta), {"k": b"v", "other": b"o"})
-
-    def _many(self, count: int, prefix: str = "h", ttl: float = _DAY) -> list[Create]:
-        return [self._new(f"{prefix}{number}", ttl) for number in range(count)]
-
-    async def _do(self, *changes: Any, expect: Any = _APPLIED) -> None:
-        """Commit *changes* and demand that each has the outcome *expect*."""
-        outcomes = await self.store.commit(changes)
-        self.assertEqual(outcomes, [expect] * len(changes))
-
-    async def _record(self, handle: str = "h", store: Store | None = None) -> Any:
-        (record,) = await (store or self.store).load([handle])
-        return record
-
-    async def _values(self, handle: str = "h", store: Store | None = None) -> Any:
-        record = await self._record(handle, store)
-        return record if record is None else dict(record.values)
-
-    async def _found(self, principal: str) -> list[str]:
-        return sorted(one.handle for one in await self.store.find(principal))
-
-    async def _iterated(self, batch: int = 3) -> list[str]:
-        return sorted([one.handle async for one in self.store.iterate(batch)])
-
-    # -- what goes in comes out ----------------------------------------------------
-
-    async def test_round_trip(self) -> None:
-        """R1: values come back byte for byte, in the order of the handles asked for."""
-        values = {"all": _ALL_BYTES, "empty": b"", "large": _ALL_BYTES * 4096}
-        await self._do(self._new("a"), Create("b", self._meta(), values))
-        loaded = await self.store.load(["b", "nobody", "a", "b"])
-        self.assertEqual(
-            [one and dict(one.values) for one in loaded if not _failed(one)],
-            [values, None, {"k": b"v", "other": b"o"}, values],
+    async def test_mixed_batch(self) -> None:
+        """R1: each outcome stands where its change stood."""
+        await self._do(self._new("a"), self._new("b"), self._new("c"))
+        outcomes = await self.store.commit(
+            [
+                Apply(handle="none", set={"k": b"x"}),
+                Apply(handle="a", set={"k": b"a"}),
+                Delete("b"),
+                self._new("c"),
+                Delete("none"),
+                Apply(handle="a", set={"k": b"x"}, expect={"k": b"v"}),
+                self._new("d"),
+            ]
         )
+        expected = [GONE, APPLIED, APPLIED, CONFLICT, GONE, CONFLICT, APPLIED]
+        self.assertEqual(outcomes, expected)
+        self.assertEqual(await self._iterated(), ["a", "c", "d"])
+        self.assertEqual(await self._values("a"), {"k": b"a", "other": b"o"})
 
-    async def test_keys(self) -> None:
-        """S5: any str is a key, to create, set, expect and unset."""
-        values = {key: str(number).encode() for number, key in enumerate(_KEYS)}
-        await self._do(Create("h", self._meta(), values))
-        self.assertEqual(await self._values(), values)
-        changed = {key: raw + b"+" for key, raw in values.items()}
-        await self._do(Apply(handle="h", set=changed, expect=values))
-        self.assertEqual(await self._values(), changed)
-        await self._do(Apply(handle="h", unset=_KEYS[1:]))
-        self.assertEqual(await self._values(), {"": b"0+"})
-
-    async def test_meta(self) -> None:
-        """R1: each field of the meta comes back as it was, None included."""
-        full = self._meta(
-            **{"epoch": 3, "principal": "\ud800😀", "persistent": False, "ip": "::1"},
-            **{"user_agent": "é", "previous": _ALL_BYTES, "salt": b""},
-            confirmed_at=self.clock() + 0.123456,
+    async def test_one_handle_in_one_batch(self) -> None:
+        """R1: changes of one handle take effect in the order of the batch."""
+        outcomes = await self.store.commit(
+            [
+                Apply(handle="h", set={"k": b"too early"}),
+                self._new("h"),
+                Apply(handle="h", set={"k": b"1"}, expect={"k": b"v"}),
+                Apply(handle="h", set={"k": b"2"}, expect={"k": b"v"}),
+                Apply(handle="h", set={"x": b"3"}, expect={"k": b"1"}),
+                Delete("h"),
+                Apply(handle="h", set={"k": b"too late"}),
+                Create("h", self._meta(epoch=5), {"fresh": b"f"}),
+                Apply(handle="h", set={"k": b"end"}),
+            ]
         )
-        await self._do(Create("full", full, {}), Create("bare", self._meta(), {}))
-        self.assertEqual((await self._record("full")).meta, full)
-        self.assertEqual((await self._record("bare")).meta, self._meta())
+        expected = [GONE, APPLIED, APPLIED, CONFLICT, APPLIED, APPLIED, GONE]
+        self.assertEqual(outcomes, [*expected, APPLIED, APPLIED])
+        self.assertEqual(await self._values("h"), {"fresh": b"f", "k": b"end"})
+        self.assertEqual((await self._record("h")).meta.epoch, 5)
 
-    async def test_empty_batches(self) -> None:
-        """R1: nothing asked, nothing answered, nothing raised."""
-        self.assertEqual(await self.store.load([]), [])
-        self.assertEqual(await self.store.commit([]), [])
+    async def test_a_bad_item_stands_alone(self) -> None:
+        """R1: a value that is not bytes harms no neighbour.
 
-    async def test_many_at_once(self) -> None:
-        """R1: a batch has no largest size that the manager could run into."""
-        await self._do(*self._many(300))
-        loaded = await self.store.load([f"h{number}" for number in range(300)])
-        handles = [getattr(one, "handle", None) for one in loaded]
-        self.assertEqual(handles, [f"h{number}" for number in range(300)])
-
-    # -- create, apply, delete -----------------------------------------------------
-
-    async def test_create_refuses_a_live_handle(self) -> None:
-        """R2: CONFLICT, and the record stays as it was."""
-        await self._do(self._new())
-        before = await self._record()
-        other = Create("h", self._meta(principal="eve"), {"k": b"evil"})
-        await self._do(other, expect=_CONFLICT)
-        self.assertEqual(await self._record(), before)
-        self.assertEqual(await self._found("eve"), [])
-
-    async def test_create_over_an_expired_record(self) -> None:
-        """R2, R3: allowed, and nothing of the old record shows in the new one."""
-        await self._do(self._new(ttl=10, principal="old", previous=b"p"))
-        self.clock.advance(10)
-        meta = self._meta(_DAY)
-        await self._do(Create("h", meta, {"new": b"n"}))
-        self.assertEqual((await self._record()).meta, meta)
-        self.assertEqual(await self._values(), {"new": b"n"})
-        self.assertEqual(await self._found("old"), [])
-        await self.store.sweep(10)
-        self.assertEqual(await self._values(), {"new": b"n"})
-
-    async def test_apply_never_creates(self) -> None:
-        """R2, C3: what never was, was deleted or has expired is GONE and stays gone."""
-        await self._do(self._new("deleted"), self._new("expired", 10))
-        await self._do(Delete("deleted"))
-        self.clock.advance(10)
-        late = {"expires_at": self.clock() + _DAY, "principal": "eve"}
-        for handle in ("never", "deleted", "expired"):
-            for change in ({"set": {"k": b"x"}}, {"meta": late}, {}):
-                change = Apply(handle=handle, **change)  # type: ignore[arg-type]
-                await self._do(change, expect=_GONE)
-            self.assertIsNone(await self._record(handle))
-        self.assertEqual(await self._found("eve"), [])
-        self.assertEqual(await self.store.count(), 0)
-
-    async def test_apply_touches_what_it_names(self) -> None:
-        """C1: set and unset leave the other keys and the meta alone."""
-        await self._do(self._new(epoch=7))
-        await self._do(Apply(handle="h", set={"new": b"", "k": b"2"}, unset=["none"]))
-        self.assertEqual(await self._values(), {"k": b"2", "other": b"o", "new": b""})
-        await self._do(Apply(handle="h", unset=["k", "new"]))
-        self.assertEqual(await self._values(), {"other": b"o"})
-        self.assertEqual((await self._record()).meta, self._meta(epoch=7))
-
-    async def test_expect(self) -> None:
-        """C2: unless keys and token are as expected, CONFLICT and nothing changed."""
-        await self._do(self._new())
-        before = await self._record()
-        for wrong in _WRONG:
-            change = Apply(
-                handle="h", set={"k": b"x"}, unset=["other"], meta={"epoch": 9}, **wrong
-            )
-            await self._do(change, expect=_CONFLICT)
-            self.assertEqual(await self._record(), before, wrong)
-        right: Mapping[str, Any] = {"k": b"v", "absent": None}
-        changed = Apply(
-            handle="h", set={"k": b"2"}, expect=right, expect_token=b"t" * 32
+        A store may take such a value or put an exception in the outcome's place, but then
+        nothing of that change is stored.
+        """
+        await self._do(self._new("h"))
+        bad: Any = {"new": b"n", "bad": object()}
+        outcomes = await self.store.commit(
+            [
+                Apply(handle="h", set={"k": b"1"}),
+                Create("bad", self._meta(), bad),
+                Apply(handle="h", set=bad),
+                Apply(handle="h", set={"other": b"2"}),
+                self._new("last"),
+            ]
         )
-        await self._do(changed)
-        self.assertEqual(await self._values(), {"k": b"2", "other": b"o"})
+        good = [outcomes[0], *outcomes[3:]]
+        self.assertEqual(good, [APPLIED] * 3)
+        self.assertIsNotNone(await self._record("last"))
+        if isinstance(outcomes[1], Exception):
+            self.assertIsNone(await self._record("bad"))
+        if isinstance(outcomes[2], Exception):
+            self.assertEqual(await self._values("h"), {"k": b"1", "other": b"2"})
+        await self.store.clear()
 
-    async def test_meta_changes(self) -> None:
-        """R2: an apply changes the fields that it names, to None as well."""
-        await self._do(self._new(previous=b"p", principal="alice", ip="::1"))
-        changes: dict[str, Any] = {"previous": None, "token": b"2", "epoch": 1}
-        await self._do(Apply(handle="h", meta=changes))
-        expected = msgspec.structs.replace(
-            self._meta(principal="alice", ip="::1"), **changes
+    async def test_an_unreadable_record_stands_alone(self) -> None:
+        """R1, S6: it is a `CodecError` in its place, and can be deleted."""
+        await self._do(self._new("a"), self._new("broken", principal="p"))
+        await self._do(self._new("z", principal="p"))
+        await self.corrupt(self.store, "broken")
+        first, broken, last = await self.store.load(["a", "broken", "z"])
+        self.assertIsInstance(first, Record)
+        self.assertIsInstance(broken, CodecError)
+        self.assertIsInstance(last, Record)
+        outcomes = await self.store.commit(
+            [Apply(handle=h, set={"k": b"1"}) for h in ("a", "broken", "z")]
         )
-        self.assertEqual((await self._record()).meta, expected)
-        self.assertEqual(await self._values(), {"k": b"v", "other": b"o"})
+        self.assertEqual([outcomes[0], outcomes[2]], [APPLIED, APPLIED])
+        self.assertEqual(await self._iterated(), ["a", "z"])
+        self.assertEqual(await self._found("p"), ["z"])
+        await self.store.commit([Delete("broken")])
+        self.assertIsNone(await self._record("broken"))
 
-    async def test_expiry_only_moves_forward(self) -> None:
-        """C4: a slow request that knows an earlier expiry does not shorten a life."""
-        await self._do(self._new(ttl=100))
-        now = self.clock()
-        later = {"last_seen_at": now + 50, "expires_at": now + 200}
-        earlier = {"last_seen_at": now + 1, "expires_at": now + 1, "epoch": 1}
-        await self._do(
-            Apply(handle="h", meta=later), Apply(handle="h", meta=earlier)
-        )
-        meta = (await self._record()).meta
-        self.assertEqual((meta.last_seen_at, meta.expires_at), (now + 50, now + 200))
-        self.assertEqual(meta.epoch, 1)
-        self.clock.advance(199)
-        self.assertEqual(await self.store.sweep(10), 0)
-        self.assertIsNotNone(await self._record())
-        self.clock.advance(1)
-        self.assertEqual(await self.store.sweep(10), 1)
+    # -- expiry --------------------------------------------------------------------
 
-    async def test_delete(self) -> None:
-        """R2: the first delete says APPLIED, every other one GONE."""
-        await self._do(self._new("h"), self._new("stays"), self._new("expired", 10))
-        self.clock.advance(10)
-        await self._do(Delete("h", "any reason"))
-        await self._do(Delete("h"), Delete("never"), Delete("expired"), expect=_GONE)
+    async def test_expired_is_absent(self) -> None:
+        """R3: on every read and from the very moment, before any sweep."""
+        await self._do(self._new("h", 10, principal="p"), self._new("stays", 10.5))
+        self.clock.advance(9.5)
+        self.assertEqual(await self._found("p"), ["h"])
+        self.clock.advance(0.5)
+        for store in (self.store, self.peer):
+            self.assertIsNone(await self._record("h", store))
+            self.assertEqual(await store.find("p"), [])
+            self.assertEqual(await store.count(), 1)
         self.assertEqual(await self._iterated(), ["stays"])
+        await self._do(Apply(handle="h"), Delete("h"), expect=GONE)
+
+    async def test_expiry_is_exact(self) -> None:
+        """R3, E2: a life of a day or a year ends at its end, not a second before."""
+        await self._do(self._new("day"), self._new("year", 365 * DAY))
+        self.clock.advance(DAY - 0.5)
+        self.assertIsNotNone(await self._record("day"))
+        self.clock.advance(0.5)
+        self.assertIsNone(await self._record("day"))
+        self.clock.advance(364 * DAY - 0.5)
+        self.assertIsNotNone(await self._record("year"))
+
+    async def test_sweep(self) -> None:
+        """R4: deletes expired records only, at most *limit*, and counts them."""
+        await self._do(*self._many(5, "old", 10), *self._many(4, "live", 2 * DAY))
+        self.assertEqual(await self.store.sweep(100), 0)
+        self.clock.advance(DAY)
+        if self.store.expires_natively:
+            await self.store.sweep(100)
+        else:
+            swept = [await self.store.sweep(2) for _ in range(4)]
+            self.assertEqual(swept, [2, 2, 1, 0])
+        self.assertEqual(await self._iterated(), [f"live{n}" for n in range(4)])
+        self.clock.advance(-DAY + 5)  # back when they were live: they are not there
+        self.assertIsNone(await self._record("old0"))
+
+    # -- all records ---------------------------------------------------------------
+
+    async def test_find(self) -> None:
+        """R4: exactly the live records of a principal, whatever its name looks like."""
+        for number, name in enumerate(_PRINCIPALS):
+            await self._do(self._new(f"h{number}", principal=name))
+        await self._do(self._new("nobody's"), self._new("short", 10, principal="al"))
+        for number, name in enumerate(_PRINCIPALS[1:], 1):
+            self.assertEqual(await self._found(name), [f"h{number}"], name)
+        self.assertEqual(await self._found("al"), ["h0", "short"])
+        self.assertEqual(await self._found("nobody"), [])
+        await self._do(Apply(handle="h1", meta={"principal": "al"}))
+        await self._do(Apply(handle="h2", meta={"principal": None}), Delete("h0"))
+        self.clock.advance(10)
+        self.assertEqual(await self._found("al"), ["h1"])
+        self.assertEqual([*await self._found("alice"), *await self._found("Alice")], [])
+
+    async def test_iterate(self) -> None:
+        """R4: each live record once, in batches, while others are deleted and made."""
+        await self._do(*self._many(20), *self._many(20, "gone"), self._new("old", 1))
+        self.clock.advance(1)
+        seen: list[str] = []
+        async for record in self.store.iterate(batch=3):
+            seen.append(record.handle)
+            number = len(seen) - 1
+            await self.peer.commit([Delete(f"gone{number}"), self._new(f"x{number}")])
+        kept = [handle for handle in seen if handle.startswith("h")]
+        self.assertEqual(sorted(kept), sorted(f"h{number}" for number in range(20)))
+        self.assertEqual(len(seen), len(set(seen)))
+
+    async def test_count_and_clear(self) -> None:
+        """R4, R5: both see the store's own namespace and nothing else."""
+        other = await self._opened(self.make_store, self.namespace + "_2")
+        await self._do(self._new("h"), self._new("a"))
+        await other.commit([Create("h", self._meta(principal="p"), {"k": b"other"})])
+        self.assertEqual((await self.store.count(), await other.count()), (2, 1))
+        self.assertEqual(await self._values("h"), {"k": b"v", "other": b"o"})
+        self.assertEqual(await self._found("p"), [])
+        await self.store.clear()
+        self.assertEqual((await self.store.count(), await other.count()), (0, 1))
+        self.assertEqual(await self._iterated(), [])
+        self.assertEqual(await self._values("h", other), {"k": b"other"})
+
+    async def test_open_and_close(self) -> None:
+        """R4: both may be called twice, and a store that was closed can be reopened."""
+        await self._do(self._new("h"))
+        await self.store.close()
+        await self.store.close()
+        await self.store.open()
+        await self.store.open()
+        kept = {"k": b"v", "other": b"o"}
+        if self.store.shared:
+            self.assertEqual(await self._values("h"), kept)
+        await self._do(self._new("more"))
+
+    # -- parallel requests -----------------------------------------------------------
+
+    def _sides(self, count: int) -> list[Store]:
+        return [(self.store, self.peer)[number % 2] for number in range(count)]
+
+    async def test_twenty_create_at_once(self) -> None:
+        """R2: one is APPLIED, the others CONFLICT, and what is stored is the winner's."""
+        creates = [
+            Create("h", self._meta(epoch=number), {"by": str(number).encode()})
+            for number in range(20)
+        ]
+        pairs = zip(self._sides(20), creates, strict=True)
+        outcomes = await asyncio.gather(*(side.commit([one]) for side, one in pairs))
+        flat = [outcome for (outcome,) in outcomes]
+        self.assertEqual((flat.count(APPLIED), flat.count(CONFLICT)), (1, 19))
+        winner = flat.index(APPLIED)
+        self.assertEqual(await self._values("h"), {"by": str(winner).encode()})
+
+    async def test_different_keys_at_once(self) -> None:
+        """C1: what parallel requests write to different keys survives, all of it."""
+        await self._do(self._new("h"))
+        changes = [Apply(handle="h", set={f"k{n}": b"%d" % n}) for n in range(20)]
+        pairs = zip(self._sides(20), changes, strict=True)
+        await asyncio.gather(*(side.commit([one]) for side, one in pairs))
+        expected = {f"k{n}": b"%d" % n for n in range(20)}
+        self.assertEqual(await self._values("h"), {"k": b"v", "other": b"o"} | expected)
+
+    async def test_counting_at_once(self) -> None:
+        """C2: compare-and-set from many sides loses and doubles nothing."""
+        await self._do(Create("h", self._meta(), {"n": b"0"}))
+
+        async def count(side: Store, times: int = 5) -> None:
+            done = 0
+            while done < times:
+                raw = (await self._values("h", side))["n"]
+                change = Apply(
+                    handle="h", set={"n": b"%d" % (int(raw) + 1)}, expect={"n": raw}
+                )
+                done += await side.commit([change]) == [APPLIED]
+
+        await asyncio.gather(*map(count, self._sides(8)))
+        self.assertEqual(await self._values("h"), {"n": b"40"})
+
+    async def test_a_slow_request_cannot_resurrect(self) -> None:
+        """C3: what was loaded before a delete cannot be written after it."""
+        await self._do(self._new("h", principal="p"))
+        loaded, ended = asyncio.Event(), asyncio.Event()
+
+        async def slow_request() -> Any:
+            record = await self._record("h")
+            loaded.set()
+            await ended.wait()
+            meta = {"last_seen_at": self.clock(), "expires_at": self.clock() + 2 * DAY}
+            values = {**record.values, "k": b"late"}
+            return await self.store.commit([Apply(handle="h", set=values, meta=meta)])
+
+        async def logout() -> None:
+            await loaded.wait()
+            self.assertEqual(await self.peer.commit([Delete("h")]), [APPLIED])
+            ended.set()
+
+        outcomes, _ = await asyncio.gather(slow_request(), logout())
+        self.assertEqual(outcomes, [GONE])
+        for store in (self.store, self.peer):
+            self.assertIsNone(await self._record("h", store))
+        self.assertEqual((await self._found("p"), await self.store.count()), ([], 0))

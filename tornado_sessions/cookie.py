@@ -9,6 +9,7 @@ bytes with its signature.
 from __future__ import annotations
 
 import base64
+import enum
 import re
 from typing import NamedTuple
 
@@ -17,6 +18,14 @@ MAX_VALUE = 512
 MAX_CANDIDATES = 8
 """How many cookies of our name one request may try."""
 _INNER = re.compile(rb"([A-Za-z0-9_-]{22})([A-Za-z0-9_-]{22})([A-Za-z0-9_-]{4})")
+
+
+class CookieDue(enum.Enum):
+    """What the response has to do with the cookie."""
+
+    KEEP = "keep"
+    SEND = "send"
+    CLEAR = "clear"
 
 
 class Ticket(NamedTuple):

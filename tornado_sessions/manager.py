@@ -21,11 +21,12 @@ from tornado_sessions.events import Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
 from tornado_sessions.plan import Plan, Planner, expiry
-from tornado_sessions.session import Session, Visit, aware
+from tornado_sessions.session import Session, aware
 from tornado_sessions.settlement import Settlement
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.sweeper import Sweeper
+from tornado_sessions.visit import Visit
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,9 +12,10 @@ from typing import Any
 from tornado_sessions.errors import SessionConflict
 from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Planner
-from tornado_sessions.session import Session, shown, stored_name
+from tornado_sessions.session import Session
 from tornado_sessions.settlement import Settlement
 from tornado_sessions.stores.base import Outcome, Record
+from tornado_sessions.values import shown, stored_name
 
 ATTEMPTS = 64
 _PAUSE = 0.001
@@ -45,7 +46,7 @@ class Mutation:
         name = stored_name(key)
         if session.sealed is not None:
             raise session.sealed
-        if session.pending(name):
+        if session.stored.pending(name):
             await self._settlement.perform(self._planner.plan(session))
         turn = self._turn(session.handle, name)
         outdated = turn.locked()
@@ -85,16 +86,18 @@ class Mutation:
         return value
 
     async def _compare_and_set(self, session: Session, name: str, value: Any) -> bool:
-        raw = session.encode(name, value)
+        raw = session.stored.encode(name, value)
         if session.ended:
             return True
-        plan = self._planner.plan_one(session, name, raw)
-        (outcome,) = await self._link.commit(plan.changes)
+        plan, change = self._planner.plan_one(session, name, raw)
+        (outcome,) = await self._link.commit([change])
         if outcome is Outcome.CONFLICT:
             return False
         if outcome is Outcome.GONE:
             self._settlement.dropped(plan)
-        session.restore(name, raw)
+        else:
+            self._settlement.applied(plan, change)
+        session.stored.restore(name, raw)
         return True
 
     async def _reload(self, session: Session, name: str) -> None:
@@ -102,4 +105,4 @@ class Mutation:
             return
         (record,) = await self._link.load([session.handle])
         raw = record.values.get(name) if isinstance(record, Record) else None
-        session.restore(name, raw)
+        session.stored.restore(name, raw)

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tornado_sessions.config import SessionConfig
-from tornado_sessions.cookie import Ticket
+from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError, ResponseStarted
-from tornado_sessions.session import CookieDue, Session, Visit, shown
+from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Apply, Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import digest, random_id, successor
+from tornado_sessions.values import shown
+from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
 
@@ -81,24 +83,26 @@ class Planner:
             self._plan_known(plan, now, discard)
         return plan
 
-    def plan_one(self, session: Session, name: str, raw: bytes) -> Plan:
-        """Return the plan that sets *name* if the store holds what was loaded."""
+    def plan_one(
+        self, session: Session, name: str, raw: bytes
+    ) -> tuple[Plan, Apply]:
+        """Return the plan and the change that sets *name* if the store holds what was loaded."""
         assert session.record is not None
         self._check_size(session, {name: raw}, [])
         now, meta = self._now(), session.record.meta
         change = Apply(
             handle=session.record.handle,
             set={name: raw},
-            expect={name: session.stored(name)},
+            expect={name: session.stored.loaded.get(name)},
             meta=self._extension(meta, now),
         )
-        return Plan(session, [change], has_data=True)
+        return Plan(session, [change], session.ticket, has_data=True), change
 
     # -- a session that no store knows yet ---------------------------------------
 
     def _plan_new(self, plan: Plan, now: float, discard: bool) -> None:
         session = plan.session
-        values = {} if discard else session.changes()[0]
+        values = {} if discard else session.stored.changes()[0]
         if not values and session.principal is None:
             return
         if now < session.stale_until and not session.login_pending:
@@ -130,7 +134,7 @@ class Planner:
 
     def _plan_known(self, plan: Plan, now: float, discard: bool) -> None:
         session, record = plan.session, _record(plan)
-        changed, removed = ({}, []) if discard else session.changes()
+        changed, removed = ({}, []) if discard else session.stored.changes()
         self._check_size(session, changed, removed)
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
@@ -244,7 +248,7 @@ class Planner:
     ) -> None:
         if not changed:
             return
-        before = session.record.values if session.record else {}
+        before = session.stored.loaded
         after = {**{k: v for k, v in before.items() if k not in removed}, **changed}
         total, limit = _size(after), self._config.max_record_bytes
         if total > limit and total > _size(before):

@@ -7,43 +7,22 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-import enum
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from copy import deepcopy
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from tornado_sessions.codecs import Codec
-from tornado_sessions.cookie import Ticket
+from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError, SessionError
 from tornado_sessions.stores.base import Meta, Record
 from tornado_sessions.tokens import random_id
+from tornado_sessions.values import FLASH, Values, stored_name
+from tornado_sessions.visit import Visit
 
 MAX_PRINCIPAL = 1024
 """Characters that a principal may have."""
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
-_FLASH = "\0flash:"
-
-
-class CookieDue(enum.Enum):
-    """What the response has to do with the cookie."""
-
-    KEEP = "keep"
-    SEND = "send"
-    CLEAR = "clear"
-
-
-class Visit(NamedTuple):
-    """What the manager needs to know of a request. Without one, the defaults hold."""
-
-    ip: str = ""
-    user_agent: str = ""
-    started: bool = False
-    """The headers have left: no cookie can be sent any more."""
-    insecure: bool = False
-    """The cookie is for https only and this is plain http."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +62,11 @@ class Session(MutableMapping[str, Any]):
     """
 
     __slots__ = (
-        "_assigned",
-        "_base",
         "_codec",
         "_handle",
         "_owner",
         "_persistent",
         "_principal",
-        "_removed",
-        "_values",
         "cookie_due",
         "doomed",
         "ended",
@@ -100,19 +75,17 @@ class Session(MutableMapping[str, Any]):
         "renewal_pending",
         "sealed",
         "stale_until",
+        "stored",
         "ticket",
         "visit",
     )
 
     record: Record | None
     ticket: Ticket | None
-    _base: Mapping[str, bytes]
+    stored: Values
     _handle: str | None
     _principal: str | None
     _persistent: bool | None
-    _values: dict[str, Any]
-    _assigned: set[str]
-    _removed: set[str]
 
     def __init__(
         self, owner: SessionOwner, codec: Codec, visit: Callable[[], Visit] = Visit
@@ -128,37 +101,32 @@ class Session(MutableMapping[str, Any]):
         self.adopt(None, None)
 
     # -- the mapping -------------------------------------------------------------
-    # Inside, everything goes by the stored name of a key.
 
     def __getitem__(self, key: str) -> Any:
-        name = stored_name(key)
         try:
-            return self._values[name]
-        except KeyError:
-            return self._decoded(name)
+            return self.stored.get(stored_name(key))
+        except CodecError as error:
+            self._owner.undecodable(self, error)
+            raise KeyError(key) from error
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
             raise TypeError(f"session keys must be str, not {type(key).__name__}")
         self._check_open()
-        name = stored_name(key)
-        self._removed.discard(name)
-        self._assigned.add(name)
-        self._values[name] = value
+        self.stored.set(stored_name(key), value)
 
     def __delitem__(self, key: str) -> None:
         if key not in self:
             raise KeyError(key)
         self._check_open()
-        self._forget(stored_name(key))
+        self.stored.remove(stored_name(key))
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._holds(stored_name(key))
+        return isinstance(key, str) and stored_name(key) in self.stored
 
     def __iter__(self) -> Iterator[str]:
-        names = [*self._base, *(n for n in self._values if n not in self._base)]
-        for name in names:
-            if not name.startswith(_FLASH) and self._holds(name):
+        for name in self.stored:
+            if not name.startswith(FLASH):
                 yield name[1:] if name[:1] == "\0" else name
 
     def __len__(self) -> int:
@@ -172,31 +140,7 @@ class Session(MutableMapping[str, Any]):
         """Remove every key; the session, its principal and its flashes go on."""
         self._check_open()
         for key in list(self):
-            self._forget(stored_name(key))
-
-    def _holds(self, name: str) -> bool:
-        return name in self._values or (
-            name in self._base and name not in self._removed
-        )
-
-    def _forget(self, name: str) -> None:
-        self._values.pop(name, None)
-        self._assigned.discard(name)
-        self._removed.add(name)
-
-    def _decoded(self, name: str) -> Any:
-        """Decode *name* from what was loaded; KeyError if it is absent or broken."""
-        raw = None if name in self._removed else self._base.get(name)
-        if raw is None:
-            raise KeyError(shown(name))
-        try:
-            value = self._codec.decode(raw)
-        except CodecError as error:
-            message = f"{shown(name)}: {error}"
-            self._owner.undecodable(self, CodecError(message, shown(name)))
-            raise KeyError(shown(name)) from error
-        self._values[name] = value
-        return value
+            self.stored.remove(stored_name(key))
 
     def _check_open(self) -> None:
         if self.sealed is not None:
@@ -222,7 +166,7 @@ class Session(MutableMapping[str, Any]):
         if self.login_pending or self.renewal_pending or self.doomed:
             return True
         try:
-            changed, removed = self.changes()
+            changed, removed = self.stored.changes()
         except CodecError:
             return True
         return bool(changed or removed) or self.persistence_changed
@@ -307,21 +251,22 @@ class Session(MutableMapping[str, Any]):
     def flash(self, message: Any, category: str = "info") -> None:
         """Queue a message to be shown once, on this page or the next."""
         self._check_open()
-        name = f"{_FLASH}{time.time_ns():020d}{len(self._values):04d}{random_id()}"
-        self._values[name] = [category, message]
-        self._assigned.add(name)
+        number = sum(name.startswith(FLASH) for name in self.stored)
+        name = f"{FLASH}{time.time_ns():020d}{number:04d}{random_id()}"
+        self.stored.set(name, [category, message])
 
     def flashes(self) -> list[Flash]:
         """Return the queued messages, oldest first, and forget them."""
-        names = {n for n in (*self._base, *self._values) if n.startswith(_FLASH)}
-        queued = [name for name in sorted(names) if self._holds(name)]
-        return [self._taken(name) for name in queued if self._holds(name)]
-
-    def _taken(self, name: str) -> Flash:
-        pending = self._values.get(name)
-        category, message = pending if pending else self._decoded(name)
-        self._forget(name)
-        return Flash(message, category)
+        names = sorted(name for name in self.stored if name.startswith(FLASH))
+        taken = []
+        try:
+            for name in names:
+                category, message = self.stored.get(name)
+                taken.append(Flash(message, category))
+                self.stored.remove(name)
+        except CodecError as error:
+            self._owner.undecodable(self, error)
+        return taken
 
     # -- done by the manager -----------------------------------------------------
 
@@ -361,86 +306,42 @@ class Session(MutableMapping[str, Any]):
 
     # -- for the manager ---------------------------------------------------------
 
-    def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
-        """Become what *record* says (None = a new session); changes are dropped."""
-        self.record = record
-        self.ticket = ticket
-        self._base = record.values if record else {}
-        self._handle = record.handle if record else None
-        self._principal = record.meta.principal if record else None
-        self._persistent = record.meta.persistent if record else None
-        self._values = {}
-        self._assigned = set()
-        self._removed = set()
-        self.login_pending = False
-        self.renewal_pending = False
-
     @property
     def touched(self) -> bool:
         """True if anything was read, written or asked for since `close_request`."""
         asked = self.login_pending or self.renewal_pending or self.doomed is not None
-        return bool(self._values or self._removed) or asked
+        return self.stored.touched or asked
 
     def close_request(self) -> None:
-        """Forget the decoded values: what is touched from now on comes too late."""
-        self._values = {}
-        self._assigned.clear()
-        self._removed.clear()
+        """Take what is touched from now on as too late for the response."""
+        self.stored.close()
 
-    def changes(self) -> tuple[dict[str, bytes], list[str]]:
-        """Return the stored names to set, with their bytes, and those to unset.
-
-        Raises:
-            CodecError: A value cannot be stored; ``key`` names it.
-        """
-        changed = {}
-        for name, value in self._values.items():
-            if type(value) in _SCALARS and name not in self._assigned:
-                continue
-            raw = self.encode(name, value)
-            if self._base.get(name) != raw:
-                changed[name] = raw
-        return changed, [name for name in self._removed if name in self._base]
-
-    def encode(self, name: str, value: Any) -> bytes:
-        """Return *value* as bytes; the `CodecError` names the key."""
-        try:
-            return self._codec.encode(value)
-        except CodecError as error:
-            key = shown(name)
-            raise CodecError(f"session key {key!r}: {error}", key) from error
-
-    def pending(self, name: str) -> bool:
-        """Tell whether the stored name *name* holds a change that was not saved."""
-        return name in self._assigned or name in self._removed
-
-    def stored(self, name: str) -> bytes | None:
-        """Return the bytes that the store is known to hold under *name*."""
-        return self._base.get(name)
+    def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
+        """Become what *record* says (None = a new session); changes are dropped."""
+        self.stored = Values(self._codec, record.values if record else {})
+        self._handle = None
+        self._principal = None
+        self._persistent = None
+        self.record = None
+        self.ticket = ticket
+        self.login_pending = False
+        self.renewal_pending = False
+        if record is not None:
+            self.rebase(record, ticket)
 
     def fresh(self, name: str, default: Any) -> Any:
-        """Return a new copy of the stored value, or of *default* if there is none."""
-        self._values.pop(name, None)
+        """Return a copy of what is stored under *name*, or of *default*."""
         try:
-            return self._decoded(name)
-        except KeyError:
-            return deepcopy(default)
-        finally:
-            self._values.pop(name, None)
-
-    def restore(self, name: str, raw: bytes | None) -> None:
-        """Take *raw* as what the store holds under *name*, and forget the value."""
-        others = {key: old for key, old in self._base.items() if key != name}
-        self._base = others if raw is None else {**others, name: raw}
-        self._values.pop(name, None)
-        self._assigned.discard(name)
-        self._removed.discard(name)
+            return self.stored.fresh(name, default)
+        except CodecError as error:
+            self._owner.undecodable(self, error)
+            return self.stored.fresh(name, default)
 
     def rebase(self, record: Record, ticket: Ticket | None) -> None:
         """Take *record* as what the store holds, now that the changes are in it."""
         self.record = record
         self.ticket = ticket
-        self._base = record.values
+        self.stored.loaded = record.values
         self._handle = record.handle
         self._principal = record.meta.principal
         self._persistent = record.meta.persistent
@@ -459,23 +360,6 @@ class Session(MutableMapping[str, Any]):
             self.ticket = ticket
 
 
-def stored_name(key: str) -> str:
-    """Return the name under which a store keeps *key*.
-
-    Names that begin with exactly one NUL are this library's own (flashes), so a key of
-    the application that begins with NUL gets one more. No key is reserved.
-    """
-    if not isinstance(key, str):
-        raise KeyError(key)
-    return "\0" + key if key[:1] == "\0" else key
-
-
-def shown(name: str) -> str:
-    """Return what an error calls *name*."""
-    if name.startswith(_FLASH):
-        return "flash message"
-    return name[1:] if name[:1] == "\0" else name
-
-
 def aware(seconds: float) -> datetime:
+    """Return *seconds* since the epoch as an aware datetime in UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc)

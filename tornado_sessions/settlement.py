@@ -6,11 +6,11 @@ import logging
 
 import msgspec
 
+from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Plan, Planner
-from tornado_sessions.session import CookieDue
 from tornado_sessions.stores.base import (
     Apply,
     Change,
@@ -67,7 +67,7 @@ class Settlement:
         elif isinstance(change, Create):
             self._created(plan, change, outcome)
         elif outcome is Outcome.APPLIED:
-            self._applied(plan, change)
+            self.applied(plan, change)
         elif outcome is Outcome.GONE:
             self.dropped(plan)
         else:
@@ -84,11 +84,13 @@ class Settlement:
         if principal is not None:
             self._events.emit("login", change.handle, None, principal)
 
-    def _applied(self, plan: Plan, change: Apply) -> None:
+    def applied(self, plan: Plan, change: Apply) -> None:
+        """The store holds what *change* says: so does the session from now on."""
         session = plan.session
         assert session.record is not None
-        agreed = msgspec.structs.replace(change, expect_token=None)
-        record = merged_record(session.record, agreed)
+        known = Record(change.handle, session.record.meta, dict(session.stored.loaded))
+        agreed = msgspec.structs.replace(change, expect_token=None, expect={})
+        record = merged_record(known, agreed)
         assert record is not None
         session.rebase(record, plan.ticket)
         session.note_cookie(plan.due, plan.ticket)
@@ -116,7 +118,7 @@ class Settlement:
             change = self._rebuilt(plan, change, record)
             (outcome,) = await self._link.commit([change])
             if outcome is Outcome.APPLIED:
-                self._applied(plan, change)
+                self.applied(plan, change)
                 return
             if outcome is Outcome.GONE:
                 self.dropped(plan)

@@ -20,10 +20,12 @@ from tornado.web import OutputTransform, RequestHandler
 
 from tornado_sessions import cookie
 from tornado_sessions.config import SessionConfig
+from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.manager import SessionManager
 from tornado_sessions.plan import Plan
-from tornado_sessions.session import CookieDue, Flash, Session, Visit
+from tornado_sessions.session import Flash, Session
+from tornado_sessions.visit import Visit
 
 _Future: TypeAlias = "asyncio.Future[None]"
 _Operation: TypeAlias = Callable[[], _Future]
