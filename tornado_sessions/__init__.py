@@ -10,8 +10,9 @@ from tornado_sessions.errors import (
     StoreError,
 )
 from tornado_sessions.events import SessionEvent
+from tornado_sessions.flashes import Flash
 from tornado_sessions.manager import SessionInfo, SessionManager
-from tornado_sessions.session import Flash, Session
+from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Store
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.web import SessionMixin

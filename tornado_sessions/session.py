@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError, SessionError
+from tornado_sessions.flashes import Flash
 from tornado_sessions.stores.base import Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import FLASH, Values, stored_name
@@ -23,14 +23,6 @@ from tornado_sessions.visit import Visit
 
 MAX_PRINCIPAL = 1024
 """Characters that a principal may have."""
-
-
-@dataclass(frozen=True)
-class Flash:
-    """A message that is shown once."""
-
-    message: Any
-    category: str = "info"
 
 
 class SessionOwner(Protocol):

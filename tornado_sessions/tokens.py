@@ -54,7 +54,7 @@ def judge(ticket: Ticket, meta: Meta, now: float, grace: float) -> Verdict:
     presented = digest(ticket.token)
     if hmac.compare_digest(presented, meta.token):
         return Verdict.CURRENT
-    if meta.previous is not None and hmac.compare_digest(presented, meta.previous):
-        if meta.confirmed_at is None or now < meta.confirmed_at + grace:
-            return Verdict.PREVIOUS
-    return Verdict.REUSED
+    if meta.previous is None or not hmac.compare_digest(presented, meta.previous):
+        return Verdict.REUSED
+    good = meta.confirmed_at is None or now < meta.confirmed_at + grace
+    return Verdict.PREVIOUS if good else Verdict.REUSED

@@ -136,6 +136,8 @@ class SQLiteStore(Store):
         return await self._write(lambda db: self._commit(db, changes))
 
     async def find(self, principal: str) -> list[Record]:
+        if not _is_text(principal):
+            return []
         where = "principal = ? AND expires_at > ?"
         found = await self._read(
             lambda db: self._select(db, where, (principal, self.clock()))
@@ -206,8 +208,9 @@ class SQLiteStore(Store):
     def _load(
         self, db: Database, handles: Sequence[str]
     ) -> list[Record | CodecError | None]:
-        where = f"handle IN ({_marks(handles)}) AND expires_at > ?"
-        found = self._select(db, where, (*handles, self.clock()))
+        asked = [handle for handle in handles if _is_text(handle)]
+        where = f"handle IN ({_marks(asked)}) AND expires_at > ?"
+        found = self._select(db, where, (*asked, self.clock()))
         return [found.get(handle) for handle in handles]
 
     def _select(
@@ -241,6 +244,8 @@ class SQLiteStore(Store):
         now = self.clock()
         if isinstance(change, Create):
             return self._create(db, change, now)
+        if not _is_text(change.handle):
+            return Outcome.GONE
         if isinstance(change, Delete):
             return self._delete(db, change.handle, now)
         return self._apply(db, change, now)
@@ -324,6 +329,11 @@ class SQLiteStore(Store):
 
 def _marks(items: Sequence[object]) -> str:
     return ", ".join("?" * len(items))
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether SQLite can hold *name* as text: not if it has lone surrogates."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _blob(name: str) -> bytes:

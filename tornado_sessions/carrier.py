@@ -1,0 +1,116 @@
+"""How a handler carries the session cookie: reads it, and puts it on the response."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+
+from tornado_sessions import cookie
+from tornado_sessions.config import SessionConfig
+from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.session import Session
+
+
+class Handler(Protocol):
+    """What is asked of a `tornado.web.RequestHandler`."""
+
+    request: HTTPServerRequest
+    _headers: HTTPHeaders
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+    def get_signed_cookie(
+        self, name: str, value: str | None, max_age_days: float, min_version: int | None
+    ) -> bytes | None: ...
+
+    def get_signed_cookie_key_version(
+        self, name: str, value: str | None
+    ) -> int | None: ...
+
+    def set_signed_cookie(
+        self,
+        name: str,
+        value: str | bytes,
+        expires_days: float | None,
+        version: int | None,
+        **kwargs: Any,
+    ) -> None: ...
+
+    def clear_cookie(self, name: str, **kwargs: Any) -> None: ...
+
+    def add_header(self, name: str, value: str) -> None: ...
+
+    def set_header(self, name: str, value: str) -> None: ...
+
+
+class CookieCarrier:
+    """Reads and writes the cookie that *config* describes."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        self._config = config
+        self._name = config.full_cookie_name
+        self._max_age_days = config.absolute_timeout / 86400
+
+    def tickets(self, handler: Handler) -> list[Ticket]:
+        """Return what the verified cookies of the request say, in their order (K2)."""
+        header = handler.request.headers.get("Cookie", "")
+        found = []
+        for value in cookie.candidates(header, self._name):
+            # min_version=2: version 1 does not bind the name, and with a dict as
+            # cookie_secret Tornado answers 500 to anything that looks like it (K1).
+            inner = handler.get_signed_cookie(self._name, value, self._max_age_days, 2)
+            if inner is not None:
+                ticket = cookie.decode(inner, resign=self._resign(handler, value))
+                if ticket is not None:
+                    found.append(ticket)
+        return found
+
+    def _resign(self, handler: Handler, value: str) -> bool:
+        newest = handler.settings.get("key_version")
+        if newest is None:
+            return False
+        return bool(handler.get_signed_cookie_key_version(self._name, value) != newest)
+
+    def insecure(self, handler: Handler) -> bool:
+        """Tell whether the cookie may not be sent over this connection (K5)."""
+        return self._config.secure is True and handler.request.protocol != "https"
+
+    def vary(self, handler: Handler) -> None:
+        """Say that the response depends on the cookie (T6)."""
+        vary = ",".join(handler._headers.get_list("Vary")).lower()
+        names = {name.strip() for name in vary.split(",")}
+        if not names & {"*", "cookie"}:
+            handler.add_header("Vary", "Cookie")
+
+    def put(self, handler: Handler, session: Session) -> None:
+        """Set or clear the cookie, as *session* has it due. May be called again."""
+        if session.cookie_due is CookieDue.CLEAR:
+            handler.clear_cookie(self._name, **self._attributes(handler))
+        elif session.ticket is not None:
+            handler.set_signed_cookie(
+                self._name,
+                cookie.encode(session.ticket),
+                None,
+                None,
+                **self._attributes(handler),
+                **self._lifetime(session),
+            )
+        if "Cache-Control" not in handler._headers:
+            handler.set_header("Cache-Control", "no-store")
+
+    def _attributes(self, handler: Handler) -> dict[str, Any]:
+        secure = self._config.secure
+        if secure == "auto":
+            secure = handler.request.protocol == "https"
+        return {"httponly": True, "secure": secure, **self._config.cookie_kwargs}
+
+    def _lifetime(self, session: Session) -> dict[str, Any]:
+        """Return what makes the cookie outlive the browser, if it should (K3)."""
+        wanted = session.persistent
+        if not (self._config.persistent if wanted is None else wanted):
+            return {}
+        ends = session.expires_at
+        seconds = int((ends - session.now_at).total_seconds())
+        return {"expires": ends, "max_age": max(1, seconds)}

@@ -1,0 +1,100 @@
+"""What a response wants to do while its session is being stored.
+
+`finish` and `flush` of a handler are queued here with a future each, and performed in
+their order once the store agreed. Tornado does not wait for these futures, and a
+handler need not either, so an exception in one counts as retrieved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeAlias
+
+Sent: TypeAlias = "asyncio.Future[None]"
+"""Resolves when the bytes are written, as Tornado's own do."""
+Operation: TypeAlias = Callable[[], Sent]
+
+
+class _Held(NamedTuple):
+    operation: Operation
+    sent: Sent
+    finishing: bool
+
+
+class HeldResponse:
+    """The queue of one response, and the task that its session is stored by.
+
+    Args:
+        store: Stores the session; what it does about an error is its own business.
+    """
+
+    def __init__(self, store: Coroutine[Any, Any, None]) -> None:
+        self._queue: list[_Held] = []
+        self.task = asyncio.get_running_loop().create_task(store)
+
+    @property
+    def finishing(self) -> bool:
+        """True if the response is complete, apart from being held."""
+        return any(held.finishing for held in self._queue)
+
+    def add(self, operation: Operation, *, finishing: bool) -> Sent:
+        """Queue *operation*; the future resolves with the one that it returns."""
+        sent: Sent = asyncio.get_running_loop().create_future()
+        self._queue.append(_Held(operation, sent, finishing))
+        return sent
+
+    def perform(self, on_error: Callable[[Exception], None]) -> None:
+        """Perform what was queued; the first error ends it and goes to *on_error*."""
+        queue, self._queue = self._queue, []
+        try:
+            for held in queue:
+                _follow(held.operation(), held.sent)
+        except Exception as error:
+            on_error(error)
+            for held in queue:
+                if not held.sent.done():
+                    held.sent.set_result(None)
+
+    def refuse(self, error: Exception) -> None:
+        """Fail the queued flushes; a finish has been answered in another way."""
+        queue, self._queue = self._queue, []
+        for held in queue:
+            if held.sent.cancelled():
+                continue
+            if held.finishing:
+                held.sent.set_result(None)
+            else:
+                held.sent.set_exception(error)
+                held.sent.exception()
+
+
+def already_sent() -> Sent:
+    """Return a future for a response that was answered in another way."""
+    sent: Sent = asyncio.get_running_loop().create_future()
+    sent.set_result(None)
+    return sent
+
+
+def run_immediately(call: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that does not suspend, without the cost of a task."""
+    try:
+        call.send(None)
+    except StopIteration:
+        return
+    call.close()
+    raise RuntimeError("a store with immediate = True must not suspend")
+
+
+def _follow(real: Sent, sent: Sent) -> None:
+    def copy(_: object) -> None:
+        if sent.done():
+            return
+        error = real.exception()
+        if error is None:
+            sent.set_result(None)
+        else:
+            sent.set_exception(error)
+            sent.exception()
+
+    real.add_done_callback(copy)

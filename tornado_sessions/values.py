@@ -1,0 +1,143 @@
+"""The values of one session: what was loaded, and what the application made of it.
+
+Everything here goes by the *stored name* of a key, which is the key itself unless that
+begins with NUL. Names that begin with exactly one NUL are this library's own (flashes),
+so no key is reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from tornado_sessions.codecs import Codec
+from tornado_sessions.errors import CodecError
+
+FLASH = "\0flash:"
+"""Begins the stored name of a queued message."""
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+"""Types whose values cannot change in place."""
+
+
+def stored_name(key: str) -> str:
+    """Return the name under which a store keeps *key*; KeyError if it is no str."""
+    if not isinstance(key, str):
+        raise KeyError(key)
+    return "\0" + key if key[:1] == "\0" else key
+
+
+def shown(name: str) -> str:
+    """Return what the application calls *name*."""
+    if name.startswith(FLASH):
+        return "flash message"
+    return name[1:] if name[:1] == "\0" else name
+
+
+class Values:
+    """Decodes each value when it is first touched, and finds what changed since.
+
+    A value may change in place, so those that were touched are encoded again for
+    `changes` and compared with the bytes that were loaded.
+    """
+
+    __slots__ = ("_assigned", "_codec", "_current", "_removed", "loaded")
+
+    def __init__(self, codec: Codec, loaded: Mapping[str, bytes]) -> None:
+        self._codec = codec
+        self.loaded = loaded
+        self._current: dict[str, Any] = {}
+        self._assigned: set[str] = set()
+        self._removed: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        """Return the value; KeyError if it is absent, CodecError if it is broken."""
+        try:
+            return self._current[name]
+        except KeyError:
+            value = self._current[name] = self._decoded(name)
+            return value
+
+    def set(self, name: str, value: Any) -> None:
+        """Put *value* in the place of what is there."""
+        self._removed.discard(name)
+        self._assigned.add(name)
+        self._current[name] = value
+
+    def remove(self, name: str) -> None:
+        """Take the value away, if there is one."""
+        self._current.pop(name, None)
+        self._assigned.discard(name)
+        self._removed.add(name)
+
+    def __contains__(self, name: str) -> bool:
+        if name in self._current:
+            return True
+        return name in self.loaded and name not in self._removed
+
+    def __iter__(self) -> Iterator[str]:
+        new = [name for name in self._current if name not in self.loaded]
+        return (name for name in (*self.loaded, *new) if name in self)
+
+    def pending(self, name: str) -> bool:
+        """Tell whether there is a change of *name* that was not stored."""
+        return name in self._assigned or name in self._removed
+
+    @property
+    def touched(self) -> bool:
+        """True if anything was read or written since the values were `closed <close>`."""
+        return bool(self._current or self._removed)
+
+    def changes(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the names to set, with their bytes, and the names to unset.
+
+        Raises:
+            CodecError: A value cannot be stored; ``key`` names it.
+        """
+        changed = {}
+        for name, value in self._current.items():
+            if type(value) in _SCALARS and name not in self._assigned:
+                continue
+            raw = self.encode(name, value)
+            if self.loaded.get(name) != raw:
+                changed[name] = raw
+        return changed, [name for name in self._removed if name in self.loaded]
+
+    def encode(self, name: str, value: Any) -> bytes:
+        """Return *value* as bytes; the `CodecError` names the key."""
+        try:
+            return self._codec.encode(value)
+        except CodecError as error:
+            key = shown(name)
+            raise CodecError(f"session key {key!r}: {error}", key) from error
+
+    def fresh(self, name: str, default: Any) -> Any:
+        """Return a copy of the stored value, or of *default* if there is none."""
+        try:
+            return self._decoded(name)
+        except KeyError:
+            return deepcopy(default)
+
+    def restore(self, name: str, raw: bytes | None) -> None:
+        """Take *raw* as what the store holds under *name*, and forget the value."""
+        others = {key: old for key, old in self.loaded.items() if key != name}
+        self.loaded = others if raw is None else {**others, name: raw}
+        self._current.pop(name, None)
+        self._assigned.discard(name)
+        self._removed.discard(name)
+
+    def close(self) -> None:
+        """Forget the decoded values: what is touched from now on comes too late."""
+        self._current = {}
+        self._assigned.clear()
+        self._removed.clear()
+
+    def _decoded(self, name: str) -> Any:
+        raw = None if name in self._removed else self.loaded.get(name)
+        if raw is None:
+            raise KeyError(shown(name))
+        try:
+            return self._codec.decode(raw)
+        except CodecError as error:
+            key = shown(name)
+            raise CodecError(f"session key {key!r}: {error}", key) from error
