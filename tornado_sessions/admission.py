@@ -71,7 +71,7 @@ class Admission:
         verdict = judge(ticket, record.meta, now, self._config.rotate_grace)
         if verdict is Verdict.REUSED:
             await self._end_reused(record)
-        elif verdict is Verdict.EARLIER:
+        elif verdict is Verdict.OTHER_EPOCH:
             self._events.emit("refused", record.handle, verdict.value)
             session.stale_until = record.meta.epoch_at + STALE_SECONDS
         else:

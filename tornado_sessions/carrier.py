@@ -9,7 +9,10 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado_sessions import cookie
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
+
+_ATTRIBUTE = "_tornado_sessions_carrier"
 
 
 class Handler(Protocol):
@@ -53,6 +56,16 @@ class CookieCarrier:
         self._name = config.full_cookie_name
         self._max_age_days = config.absolute_timeout / 86400
 
+    @classmethod
+    def of(cls, application: HasSettings) -> CookieCarrier:
+        """Return the carrier of *application*, made on first use."""
+        carrier = getattr(application, _ATTRIBUTE, None)
+        if carrier is None:
+            carrier = cls(SessionManager.of(application).config)
+            setattr(application, _ATTRIBUTE, carrier)
+        assert isinstance(carrier, CookieCarrier)
+        return carrier
+
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""
         header = handler.request.headers.get("Cookie", "")
@@ -86,6 +99,7 @@ class CookieCarrier:
 
     def put(self, handler: Handler, session: Session) -> None:
         """Set or clear the cookie, as *session* has it due. May be called again."""
+        self.vary(handler)
         if session.cookie_due is CookieDue.CLEAR:
             handler.clear_cookie(self._name, **self._attributes(handler))
         elif session.ticket is not None:

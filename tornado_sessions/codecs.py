@@ -62,9 +62,10 @@ class JSONCodec:
             return _unpack(plain) if b'"$' in raw else plain
         except CodecError:
             raise
-        except _MALFORMED as error:
+        except _MALFORMED:
+            # The cause is left out: its message may quote the value (S9).
             message = "the stored bytes are not a value that this version wrote"
-            raise CodecError(message) from error
+            raise CodecError(message) from None
 
 
 _to_json = msgspec.json.Encoder().encode

@@ -23,14 +23,14 @@ class _Held(NamedTuple):
 
 
 class HeldResponse:
-    """The queue of one response, and the task that its session is stored by.
+    """The queue of one response, and the task that its session is stored by."""
 
-    Args:
-        store: Stores the session; what it does about an error is its own business.
-    """
-
-    def __init__(self, store: Coroutine[Any, Any, None]) -> None:
+    def __init__(self) -> None:
         self._queue: list[_Held] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self, store: Coroutine[Any, Any, None]) -> None:
+        """Run *store*, which ends with `perform` or `refuse`, as the task."""
         self.task = asyncio.get_running_loop().create_task(store)
 
     @property

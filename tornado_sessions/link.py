@@ -66,7 +66,7 @@ class StoreLink:
         """Return the record of each handle; loads of one turn leave together."""
         await self.open()
         if self.store.immediate:
-            return await self.store.load(handles)
+            return await self._within("load", self.store.load(handles))
         answers = [self._loads.submit(handle) for handle in handles]
         loaded = await asyncio.gather(*answers, return_exceptions=True)
         return [_raised_unless_unreadable(one) for one in loaded]
@@ -75,7 +75,8 @@ class StoreLink:
         """Carry out *changes*; the first that failed is raised."""
         await self.open()
         if self.store.immediate:
-            return [_raised(one) for one in await self.store.commit(changes)]
+            outcomes = await self._within("commit", self.store.commit(changes))
+            return [_raised(one) for one in outcomes]
         return await asyncio.gather(*map(self._commits.submit, changes))
 
     async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
@@ -84,13 +85,17 @@ class StoreLink:
         return await self._within(name, method(self.store))
 
     async def _within(self, name: str, call: Awaitable[T]) -> T:
-        if self.store.immediate:
-            return await call
         try:
+            if self.store.immediate:
+                return await call
             return await asyncio.wait_for(call, self._timeout)
+        except StoreError:
+            raise
         except asyncio.TimeoutError as error:
             message = f"{name}: the store did not answer within {self._timeout:g} s"
             raise StoreError(message) from error
+        except Exception as error:
+            raise StoreError(f"{name}: the store failed: {error}") from error
 
     def _attach(self) -> None:
         timeout, parallel = self._timeout, self.store.parallel

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.admission import Admission
-from tornado_sessions.carrier import CookieCarrier
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY, SessionConfig
 from tornado_sessions.cookie import Ticket
 from tornado_sessions.errors import CodecError, ConfigurationError
@@ -75,7 +74,6 @@ class SessionManager:
         if store is None:
             store = "memory://"
         self.store = store if isinstance(store, Store) else store_from_url(store)
-        self.carrier = CookieCarrier(self.config)
         timeout, interval = self.config.store_timeout, self.config.sweep_interval
         self._link = StoreLink(self.store, timeout, self._opened)
         self._events = Events()

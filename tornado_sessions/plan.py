@@ -213,7 +213,10 @@ class Planner:
 
     def _rotation_due(self, session: Session, meta: Meta, now: float) -> bool:
         after = self._config.rotate_after
-        if after is None or session.ticket is None or now - meta.rotated_at < after:
+        if after is None or now - meta.rotated_at < after:
+            return False
+        if session.ticket is None or session.cookie_due is not CookieDue.KEEP:
+            # The visitor has yet to show that the last successor arrived.
             return False
         visit = session.visit()
         return not visit.started and not visit.insecure

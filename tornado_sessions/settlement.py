@@ -63,7 +63,7 @@ class Settlement:
             plan.session.doomed = None
             if outcome is Outcome.APPLIED:
                 self._events.emit("ended", change.handle, change.reason)
-            plan.session.note_cookie(plan.due, plan.ticket)
+            plan.session.note_cookie(CookieDue.CLEAR, None)
         elif isinstance(change, Create):
             self._created(plan, change, outcome)
         elif outcome is Outcome.APPLIED:

@@ -47,7 +47,7 @@ class Sweeper:
     @property
     def running(self) -> bool:
         """True between `start` and `stop`."""
-        return self._task is not None and not self._task.done()
+        return self._task is not None and not self._task.done() and self._here()
 
     def start(self) -> None:
         """Begin in the running event loop; the first round comes after one interval."""
@@ -58,14 +58,20 @@ class Sweeper:
 
     async def stop(self) -> None:
         """End the task and wait until it is over."""
-        task, self._task = self._task, None
-        if task is not None and not task.done():
+        running, task, self._task = self.running, self._task, None
+        if running and task is not None:
             task.cancel()
             await asyncio.wait([task])
 
+    def _here(self) -> bool:
+        """Tell whether the task belongs to the running loop; others are gone by now."""
+        assert self._task is not None
+        return self._task.get_loop() is asyncio.get_running_loop()
+
     async def run_once(self) -> int:
         """Sweep until nothing is left and return how many records were deleted."""
-        self._lock = self._lock or asyncio.Lock()
+        if self._lock is None:
+            self._lock = asyncio.Lock()
         async with self._lock:
             total = 0
             while True:

@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
 
     CURRENT = "current"
     PREVIOUS = "previous"
-    EARLIER = "earlier epoch"
+    OTHER_EPOCH = "other epoch"
     REUSED = "reuse"
 
 
@@ -49,8 +49,9 @@ def successor(token: str, salt: bytes) -> str:
 
 def judge(ticket: Ticket, meta: Meta, now: float, grace: float) -> Verdict:
     """Compare what the cookie carries with what the record knows."""
-    if ticket.epoch < meta.epoch:
-        return Verdict.EARLIER
+    if ticket.epoch != meta.epoch:
+        # From before a login; or from after it, if an old backup was restored.
+        return Verdict.OTHER_EPOCH
     presented = digest(ticket.token)
     if hmac.compare_digest(presented, meta.token):
         return Verdict.CURRENT

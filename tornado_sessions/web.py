@@ -16,6 +16,7 @@ from typing import Any
 
 from tornado.web import OutputTransform, RequestHandler
 
+from tornado_sessions.carrier import CookieCarrier
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
@@ -132,7 +133,7 @@ class SessionMixin(RequestHandler):
 
     async def _session_load(self) -> Session | None:
         manager = SessionManager.of(self.application)
-        tickets = manager.carrier.tickets(self)
+        tickets = CookieCarrier.of(self.application).tickets(self)
         if not tickets:
             return None
         try:
@@ -151,7 +152,7 @@ class SessionMixin(RequestHandler):
         manager = SessionManager.of(self.application)
         if self._session_error is not None:
             return _sealed(manager, SessionError("the session could not be loaded"))
-        if not self._session_ready and manager.carrier.tickets(self):
+        if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
             message = "the session is not loaded yet; await self.load_session() first"
             return _sealed(manager, SessionError(message))
         self.require_setting("cookie_secret", "sessions")
@@ -163,7 +164,7 @@ class SessionMixin(RequestHandler):
             ip=self.request.remote_ip or "",
             user_agent=self.request.headers.get("User-Agent", ""),
             started=self._headers_written,
-            insecure=self.session_manager.carrier.insecure(self),
+            insecure=CookieCarrier.of(self.application).insecure(self),
         )
 
     # -- out: the commit ---------------------------------------------------------
@@ -197,28 +198,38 @@ class SessionMixin(RequestHandler):
 
     def _session_before(self, real: Operation, *, finishing: bool) -> Sent:
         """Call *real*, the inherited finish or flush, once the session is stored."""
-        if self._session_held is None and not self._session_settled:
+        if self._session_held is not None:
+            return self._session_hold(self._session_held, real, finishing=finishing)
+        if not self._session_settled:
             try:
-                self._session_commit(finishing=finishing)
+                plan = self._session_commit(finishing=finishing)
             except SessionError as error:
                 return self._session_refuse(error)
-        if self._session_held is not None:
-            # _finished keeps the verb from running after prepare(), and write() out.
-            self._finished = self._finished or finishing
-            return self._session_held.add(real, finishing=finishing)
+            if plan is not None:
+                held = self._session_held = HeldResponse()
+                sent = self._session_hold(held, real, finishing=finishing)
+                held.start(self._session_store(plan))
+                return sent
         self._session_headers()
         return real()
 
-    def _session_commit(self, *, finishing: bool) -> None:
-        """Store the session: at once if the store can, else by a task."""
+    def _session_hold(
+        self, held: HeldResponse, real: Operation, *, finishing: bool
+    ) -> Sent:
+        # _finished keeps the verb from running after prepare(), and write() out.
+        self._finished = self._finished or finishing
+        return held.add(real, finishing=finishing)
+
+    def _session_commit(self, *, finishing: bool) -> Plan | None:
+        """Store the session at once, or return the plan that has to be waited for."""
         assert self._session is not None
         manager = self.session_manager
         plan = manager.plan(self._session, discard=self.get_status() >= 500)
         if plan.changes and not manager.store.immediate:
-            self._session_held = HeldResponse(self._session_store(plan))
-            return
+            return plan
         run_immediately(manager.perform(plan))
         self._session_settle(finishing=finishing)
+        return None
 
     async def _session_store(self, plan: Plan) -> None:
         try:
@@ -253,8 +264,12 @@ class SessionMixin(RequestHandler):
 
     def _session_refuse(self, error: SessionError) -> Sent:
         """Answer with an error page instead; the data of this request are dropped."""
+        assert self._session is not None
         if isinstance(error, ResponseStarted):
             self._session_settled = self._session_reported = True
+        elif isinstance(error, StoreError):
+            self._session.sealed = SessionError("the session could not be stored")
+            self._session_settled = True
         self._session_report(error)
         return already_sent()
 
@@ -272,13 +287,15 @@ class SessionMixin(RequestHandler):
 
     def _session_is_late(self) -> bool:
         session = self._session
-        if session is None or self._session_reported or session.sealed is not None:
+        if session is None or self._session_reported:
+            return False
+        if session.sealed is not None or session.ended:
             return False
         return session.touched and session.modified
 
     async def _session_conclude(self) -> None:
         """Wait for the commit, and tell about changes that came after it."""
-        if self._session_held is not None:
+        if self._session_held is not None and self._session_held.task is not None:
             await asyncio.wait([self._session_held.task])
         if self._session_settled and self._session_is_late():
             self._session_reported = True
@@ -289,11 +306,11 @@ class SessionMixin(RequestHandler):
         if self._headers_written:
             return
         if self._session_accessed:
-            self.session_manager.carrier.vary(self)
+            CookieCarrier.of(self.application).vary(self)
         session = self._session
         if session is not None and session.cookie_due is not CookieDue.KEEP:
             if self._session_settled:
-                self.session_manager.carrier.put(self, session)
+                CookieCarrier.of(self.application).put(self, session)
 
 
 def _sealed(manager: SessionManager, error: SessionError) -> Session:

@@ -66,29 +66,39 @@ class Meta(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     confirmed_at: float | None = None
     """When the current token was first presented, if it came by rotation."""
 
+    def __repr__(self) -> str:
+        return f"<Meta epoch={self.epoch} principal={self.principal!r}>"
+
 
 META_FIELDS: tuple[str, ...] = Meta.__struct_fields__
 MONOTONIC_FIELDS = frozenset({"last_seen_at", "expires_at"})
 """Fields that only ever move forward, whoever commits last (C4)."""
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """What a store keeps for one handle."""
+class _ForHandle(msgspec.Struct, frozen=True, gc=False):
+    """What concerns one handle. Its repr shows no values and no digests (S9)."""
 
     handle: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.handle!r}>"
+
+
+class Record(_ForHandle, frozen=True, gc=False):
+    """What a store keeps for one handle."""
+
     meta: Meta
     values: dict[str, bytes]
 
 
-class Create(msgspec.Struct, frozen=True, gc=False):
+class Create(_ForHandle, frozen=True, gc=False):
     """Store a new record; CONFLICT if the handle is live."""
 
-    handle: str
     meta: Meta
     values: Mapping[str, bytes]
 
 
-class Apply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Apply(_ForHandle, frozen=True, gc=False, kw_only=True):
     """Change a live record; GONE if there is none, CONFLICT if it is not as expected.
 
     ``expect`` names the bytes that keys must still hold (None = absent), and
@@ -96,7 +106,6 @@ class Apply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `MONOTONIC_FIELDS` never move back.
     """
 
-    handle: str
     set: Mapping[str, bytes] = {}
     unset: Collection[str] = ()
     expect: Mapping[str, bytes | None] = {}
@@ -104,10 +113,9 @@ class Apply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     meta: Mapping[str, Any] = {}
 
 
-class Delete(msgspec.Struct, frozen=True, gc=False):
+class Delete(_ForHandle, frozen=True, gc=False):
     """End a record; APPLIED if a live one was there, else GONE."""
 
-    handle: str
     reason: str = "destroyed"
 
 
