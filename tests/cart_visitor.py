@@ -143,9 +143,10 @@ def visitors():
 
 
 @asynccontextmanager
-async def serve_here(folder: Path):
+async def serve_here(folder: Path, **settings):
     """Run the shop in this process for the length of a block."""
     app = make_app(f"sqlite:///{folder}/cart.db", SECRET)
+    app.settings.update(settings)
     socket, port = bind_unused_port()
     async with SessionManager.of(app):
         server = HTTPServer(app)
@@ -164,6 +165,7 @@ class ShopProcess:
         self.options = options
         self.environment = environment
         self.port = 0
+        self.url = ""
         self.lines: list[str] = []
 
     async def launch(self) -> None:
@@ -178,32 +180,34 @@ class ShopProcess:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def open(self) -> str:
-        """Start the shop; return its address, the same after a restart."""
+    async def open(self) -> None:
+        """Start the shop; its address is the same after a restart."""
         await self.launch()
+        assert self.process.stdout
+        assert self.process.stderr
+        self.output = self.process.stdout
         self.errors = asyncio.create_task(self.process.stderr.read())
-        while not self.lines or "The shop is open" not in self.lines[-1]:
-            line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        while not (opened := re.search(r"open: (http:\S+)", "".join(self.lines))):
+            line = await asyncio.wait_for(self.output.readline(), PATIENCE)
             assert line, (await self.errors).decode()
-            self.lines.append(line.decode().rstrip())
-        url = re.search(r"http://\S+", self.lines[-1])[0]
-        self.port = int(url.rpartition(":")[2])
-        return url
+            self.lines.append(line.decode())
+        self.url = opened[1]
+        self.port = int(self.url.rpartition(":")[2])
 
     async def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Send a signal; return the exit code, the last output and all errors."""
         if self.process.returncode is None:
             self.process.send_signal(number)
         code = await asyncio.wait_for(self.process.wait(), PATIENCE)
-        output = (await self.process.stdout.read()).decode()
         self.lines.clear()
-        return code, output, (await self.errors).decode()
+        output, errors = await self.output.read(), await self.errors
+        return code, output.decode(), errors.decode()
 
-    async def run(self) -> tuple[int, str, str]:
+    async def run(self) -> tuple[int | None, str, str]:
         """Start a shop that cannot open; return what it says about it."""
         await self.launch()
-        talk = asyncio.wait_for(self.process.communicate(), PATIENCE)
-        output, errors = await talk
+        talk = self.process.communicate()
+        output, errors = await asyncio.wait_for(talk, PATIENCE)
         return self.process.returncode, output.decode(), errors.decode()
 
 
@@ -212,7 +216,7 @@ async def open_shop(folder: Path, *options: str, **environment: str):
     """Run the shop for the length of a block, and end it by its process id."""
     shop = ShopProcess(folder, *options, **environment)
     try:
-        shop.url = await shop.open()
+        await shop.open()
         yield shop
     finally:
         await shop.stop(signal.SIGKILL)

@@ -92,10 +92,14 @@ class CookieCarrier:
 
     def vary(self, handler: Handler) -> None:
         """Say that the response depends on the cookie (T6)."""
-        vary = ",".join(handler._headers.get_list("Vary")).lower()
-        names = {name.strip() for name in vary.split(",")}
-        if not names & {"*", "cookie"}:
-            handler.add_header("Vary", "Cookie")
+        if "Vary" not in handler._headers:
+            handler.set_header("Vary", "Cookie")
+            return
+        vary = handler._headers["Vary"].lower()
+        if vary != "cookie":
+            names = {name.strip() for name in vary.split(",")}
+            if not names & {"*", "cookie"}:
+                handler.add_header("Vary", "Cookie")
 
     def put(self, handler: Handler, session: Session) -> None:
         """Set or clear the cookie, as *session* has it due. May be called again."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tornado_sessions.errors import StoreError
 
@@ -20,7 +21,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _Waiting(NamedTuple, Generic[T, R]):
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[T, R]):
     item: T
     answer: asyncio.Future[R]
     deadline: float

@@ -38,6 +38,11 @@ class StoreConformance(RecordConformance):
 
     # -- batches -------------------------------------------------------------------
 
+    async def test_empty_batches(self) -> None:
+        """R1: nothing asked, nothing answered, nothing raised."""
+        self.assertEqual(await self.store.load([]), [])
+        self.assertEqual(await self.store.commit([]), [])
+
     async def test_mixed_batch(self) -> None:
         """R1: each outcome stands where its change stood."""
         await self._do(self._new("a"), self._new("b"), self._new("c"))

@@ -183,9 +183,15 @@ class SessionManager:
         return expiry(self.config, self.now(), self.now())
 
     def undecodable(self, session: Session, error: CodecError) -> None:
-        """Make *session* a new one: its record cannot be read (S6)."""
+        """Make *session* a new one: its record cannot be read (S6).
+
+        The record is deleted with the response, whatever its status: else a handler
+        that fails over it would fail again with every request.
+        """
         log.warning("dropped the session %s: %s", session.handle, error)
         self._events.emit("undecodable", session.handle, str(error))
+        if session.record is not None:
+            session.doomed = session.handle
         session.adopt(None, None)
 
     async def save(self, session: Session) -> None:

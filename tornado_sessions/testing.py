@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode, urljoin
 
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from tornado_sessions.conformance import StoreConformance
 from tornado_sessions.conformance_record import FakeClock
@@ -48,6 +48,8 @@ __all__ = [
 class SessionClient:
     """A visitor with a cookie jar, on top of Tornado's `AsyncHTTPClient`.
 
+    Requests may be made in parallel, as browsers do.
+
     ::
 
         async with SessionClient("http://127.0.0.1:8888") as client:
@@ -64,7 +66,7 @@ class SessionClient:
         self.url = url
         self.cookies: dict[str, str] = {}
         """What the jar holds, by name."""
-        self._http = AsyncHTTPClient(force_instance=True)
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=100)
         for pair in filter(None, cookie.split("; ")):
             name, _, value = pair.partition("=")
             self.cookies[name] = value
@@ -203,9 +205,13 @@ class _Connection:
 
 def _request_of(application: HasSettings, cookie: str) -> SessionMixin:
     SessionManager.of(application)  # a wrong setting is known here and now
-    headers = HTTPHeaders({"Cookie": cookie} if cookie else {})
+    headers = HTTPHeaders({"Host": "localhost"})
+    if cookie:
+        headers["Cookie"] = cookie
     request = HTTPServerRequest(
-        "GET", "/", headers=headers, connection=cast("Any", _Connection())
+        start_line=RequestStartLine("GET", "/", "HTTP/1.1"),
+        headers=headers,
+        connection=cast("Any", _Connection()),
     )
     handler = SessionMixin(cast("Any", application), request)
     handler.session_autoload = False

@@ -18,6 +18,8 @@ FLASH = "\0flash:"
 """Begins the stored name of a queued message."""
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 """Types whose values cannot change in place."""
+_SET, _REMOVED = True, False
+"""What is to become of a name that the application assigned or deleted."""
 
 
 def stored_name(key: str) -> str:
@@ -41,14 +43,13 @@ class Values:
     `changes` and compared with the bytes that were loaded.
     """
 
-    __slots__ = ("_assigned", "_codec", "_current", "_removed", "loaded")
+    __slots__ = ("_codec", "_current", "_pending", "loaded")
 
     def __init__(self, codec: Codec, loaded: Mapping[str, bytes]) -> None:
         self._codec = codec
         self.loaded = loaded
         self._current: dict[str, Any] = {}
-        self._assigned: set[str] = set()
-        self._removed: set[str] = set()
+        self._pending: dict[str, bool] = {}
 
     def get(self, name: str) -> Any:
         """Return the value; KeyError if it is absent, CodecError if it is broken."""
@@ -60,20 +61,18 @@ class Values:
 
     def set(self, name: str, value: Any) -> None:
         """Put *value* in the place of what is there."""
-        self._removed.discard(name)
-        self._assigned.add(name)
+        self._pending[name] = _SET
         self._current[name] = value
 
     def remove(self, name: str) -> None:
         """Take the value away, if there is one."""
         self._current.pop(name, None)
-        self._assigned.discard(name)
-        self._removed.add(name)
+        self._pending[name] = _REMOVED
 
     def __contains__(self, name: str) -> bool:
         if name in self._current:
             return True
-        return name in self.loaded and name not in self._removed
+        return name in self.loaded and name not in self._pending
 
     def __iter__(self) -> Iterator[str]:
         new = [name for name in self._current if name not in self.loaded]
@@ -81,12 +80,12 @@ class Values:
 
     def pending(self, name: str) -> bool:
         """Tell whether there is a change of *name* that was not stored."""
-        return name in self._assigned or name in self._removed
+        return name in self._pending
 
     @property
     def touched(self) -> bool:
         """True if anything was read or written since the values were `closed <close>`."""
-        return bool(self._current or self._removed)
+        return bool(self._current or self._pending)
 
     def changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the names to set, with their bytes, and the names to unset.
@@ -96,12 +95,13 @@ class Values:
         """
         changed = {}
         for name, value in self._current.items():
-            if type(value) in _SCALARS and name not in self._assigned:
+            if type(value) in _SCALARS and name not in self._pending:
                 continue
             raw = self.encode(name, value)
             if self.loaded.get(name) != raw:
                 changed[name] = raw
-        return changed, [name for name in self._removed if name in self.loaded]
+        removed = [name for name, what in self._pending.items() if what is _REMOVED]
+        return changed, [name for name in removed if name in self.loaded]
 
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
@@ -123,18 +123,16 @@ class Values:
         others = {key: old for key, old in self.loaded.items() if key != name}
         self.loaded = others if raw is None else {**others, name: raw}
         self._current.pop(name, None)
-        self._assigned.discard(name)
-        self._removed.discard(name)
+        self._pending.pop(name, None)
 
     def close(self) -> None:
         """Forget the decoded values: what is touched from now on comes too late."""
         self._current = {}
-        self._assigned.clear()
-        self._removed.clear()
+        self._pending = {}
 
     def _decoded(self, name: str) -> Any:
-        raw = None if name in self._removed else self.loaded.get(name)
-        if raw is None:
+        raw = self.loaded.get(name)
+        if raw is None or self._pending.get(name) is _REMOVED:
             raise KeyError(shown(name))
         try:
             return self._codec.decode(raw)

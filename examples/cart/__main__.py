@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import errno
+import re
 import signal
 import sys
 from types import FrameType
@@ -28,7 +29,7 @@ def main() -> int:
     except OSError as error:
         return complain(explain(error, options.host, options.port))
     except (ConfigurationError, StoreError, SecretError) as error:
-        return complain(f"{error} (--store {options.store})")
+        return complain(f"--store: {error}")
     return 0
 
 
@@ -91,8 +92,13 @@ def announce(address: tuple[str, int], store: str, where: str) -> None:
     say(f"Cookies are signed with the secret from {where}.")
     say(
         f"The shop is open: http://{netloc}:{port}  "
-        f"(sessions in {store}, Ctrl-C to stop)"
+        f"(sessions in {without_password(store)}, Ctrl-C to stop)"
     )
+
+
+def without_password(url: str) -> str:
+    """Keep the credentials of a database server off the screen."""
+    return re.sub(r"//[^/]*@", "//***@", url)
 
 
 def explain(error: OSError, host: str, port: int) -> str:

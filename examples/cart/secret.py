@@ -50,7 +50,7 @@ def secret_path(store: str) -> Path:
 
 def kept_secret(path: Path) -> str:
     """Read the secret, made up and written first if there is none."""
-    if not path.exists():
+    with suppress(FileExistsError):
         write_new(path, secrets.token_urlsafe(48))
     secret = path.read_text(encoding="ascii", errors="replace").strip()
     if len(secret) < SHORTEST:
@@ -59,15 +59,11 @@ def kept_secret(path: Path) -> str:
 
 
 def write_new(path: Path, secret: str) -> None:
-    """Write a file for the owner's eyes only, whole or not at all.
+    """Write a file for the owner's eyes only; never over one that is there.
 
-    Linking the finished file to its name is what makes two shops that start at
-    once agree: the second finds the name taken and reads what the first wrote.
+    O_EXCL leaves that to the system: of two shops that start at once, one makes
+    the file and the other reads it.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(secret)
-    with suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()

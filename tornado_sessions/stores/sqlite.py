@@ -218,7 +218,8 @@ class SQLiteStore(Store):
     ) -> dict[str, Record | CodecError]:
         query = f"SELECT handle, {_COLUMNS} FROM {{records}} WHERE {where}"
         with Snapshot(db):
-            rows = db.execute(self._sql(query), tuple(parameters)).fetchall()
+            found = db.execute(self._sql(query), tuple(parameters)).fetchall()
+            rows = [row for row in found if isinstance(row[0], str)]
             handles = [row[0] for row in rows]
             pairs: dict[str, list[tuple[bytes, bytes]]] = {h: [] for h in handles}
             query = "SELECT handle, name, value FROM {values} WHERE handle IN"
@@ -259,7 +260,9 @@ class SQLiteStore(Store):
             self._delete(db, change.handle, now)
         marks = _marks(META_FIELDS)
         db.execute(
-            self._sql(f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {marks})"),
+            self._sql(
+                f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {marks})"
+            ),
             (change.handle, *msgspec.structs.astuple(change.meta)),
         )
         self._set(db, change.handle, change.values.items())
@@ -274,7 +277,9 @@ class SQLiteStore(Store):
             return Outcome.GONE
         if change.expect_token is not None and change.expect_token != row[0]:
             return Outcome.CONFLICT
-        if not all(self._holds(db, change.handle, *one) for one in change.expect.items()):
+        if not all(
+            self._holds(db, change.handle, *one) for one in change.expect.items()
+        ):
             return Outcome.CONFLICT
         if change.meta:
             self._update(db, change)

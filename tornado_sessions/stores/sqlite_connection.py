@@ -50,6 +50,7 @@ class Connection:
             isolation_level=None,  # transactions are begun and ended by us
             cached_statements=512,
         )
+        db.text_factory = _text
         try:
             self._until_unlocked(db, "PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -75,6 +76,14 @@ class Connection:
         if self._db is not None:
             self._db.close()
             self._db = None
+
+
+def _text(raw: bytes) -> str | bytes:
+    """Return a damaged text as bytes: the row is at fault, not the whole query."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def _create_private(path: str) -> None:
@@ -116,7 +125,8 @@ _ADVICE = {
     "Permission denied": "let this process write to the file and to its directory",
     "readonly": "let this process write to the file and to its directory",
     "No such file": "create its directory first",
-    "unable to open": "its directory must exist and this process may use it",
+    "unable to open": "it must be a file, in a directory that exists, and this process "
+    "must be allowed to use both",
     "not a database": "name another file, or move this one away",
     "malformed": "it is damaged: restore it, or move it away to begin an empty one",
 }

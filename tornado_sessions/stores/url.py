@@ -41,11 +41,14 @@ def store_from_url(url: str) -> Store:
     module, name = _SCHEMES[parts.scheme]
     factory: Callable[..., Store] = getattr(importlib.import_module(module), name)
     places, options = _arguments(parts, url)
-    try:
-        return factory(*places, **options)
-    except TypeError as error:
-        message = f"session_store {_safe(url)} has an unknown option: {error}"
-        raise ConfigurationError(message) from error
+    known = [] if parts.scheme == "memory" else ["namespace"]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"session_store {_safe(url)} has the unknown option {unknown[0]!r}; "
+            f"known are: {', '.join(known) or 'none'}"
+        )
+    return factory(*places, **options)
 
 
 def path_from(place: str | os.PathLike[str], scheme: str) -> str:
