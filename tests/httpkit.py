@@ -6,15 +6,22 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
+from typing import ClassVar
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler, create_signed_value
+from tornado.web import (
+    Application,
+    RequestHandler,
+    create_signed_value,
+    decode_signed_value,
+)
 
 from tornado_sessions import SessionManager, SessionMixin, StoreError
+from tornado_sessions.cookie import decode
 from tornado_sessions.stores.memory import MemoryStore
 
 SECRET = "a secret made up for the tests"
@@ -188,6 +195,54 @@ class Counter(Page):
         self.write({"n": self.session["n"]})
 
 
+class Acts(Page):
+    """Does what the query says, in its order; ``wait`` parks at the gate of a name."""
+
+    gates: ClassVar[dict[str, Gate]] = {}
+
+    async def get(self):
+        for action, values in self.request.query_arguments.items():
+            for value in values:
+                await getattr(self, f"act_{action}")(value.decode())
+        self.write({key: self.session[key] for key in sorted(self.session)})
+
+    async def act_wait(self, name):
+        await soon(self.gates[name].pass_through())
+
+    async def act_set(self, pair):
+        key, _, value = pair.partition(":")
+        self.session[key] = value
+
+    async def act_touch(self, key):
+        self.session.get(key)
+
+    async def act_login(self, principal):
+        self.session.login(principal)
+
+    async def act_renew(self, _):
+        self.session.regenerate_id()
+
+    async def act_destroy(self, _):
+        self.session.destroy()
+
+    async def act_persist(self, choice):
+        self.session.persistent = choice == "1"
+
+
+def acting(**gates):
+    """Return `Acts` with these gates to wait at."""
+    return type("Acts", (Acts,), {"gates": gates})
+
+
+async def answered(slow, gate, quick):
+    """Start one request, complete another while it is parked; return both answers."""
+    parked = asyncio.ensure_future(slow)
+    await gate.arrival()
+    second = await quick
+    gate.open()
+    return await soon(parked), second
+
+
 class Site:
     """A running server."""
 
@@ -315,6 +370,12 @@ def session_cookies(response, name="session"):
     lines = response.headers.get_list("Set-Cookie")
     morsels = [morsel for line in lines for morsel in SimpleCookie(line).values()]
     return [morsel for morsel in morsels if morsel.key == name]
+
+
+def ticket_in(morsel, name="session", secret=SECRET):
+    """Return the ticket that a signed cookie carries."""
+    value = getattr(morsel, "value", morsel)
+    return decode(decode_signed_value(secret, name, value, min_version=2))
 
 
 def signed(ticket, name="session", secret=SECRET, **kwargs):

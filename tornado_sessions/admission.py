@@ -25,7 +25,11 @@ class Admission:
     """Loads the records that tickets name, and lets in the first that holds good."""
 
     def __init__(
-        self, config: SessionConfig, link: StoreLink, events: Events, owner: SessionOwner
+        self,
+        config: SessionConfig,
+        link: StoreLink,
+        events: Events,
+        owner: SessionOwner,
     ) -> None:
         self._config = config
         self._link = link

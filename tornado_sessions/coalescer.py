@@ -127,9 +127,7 @@ class Coalescer(Generic[T, R]):
         return failure
 
 
-def _answer(
-    batch: Sequence[_Waiting[T, R]], answers: Sequence[R | Exception]
-) -> None:
+def _answer(batch: Sequence[_Waiting[T, R]], answers: Sequence[R | Exception]) -> None:
     for one, answer in zip(batch, answers, strict=True):
         if one.answer.done():
             continue

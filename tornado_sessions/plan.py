@@ -83,9 +83,7 @@ class Planner:
             self._plan_known(plan, now, discard)
         return plan
 
-    def plan_one(
-        self, session: Session, name: str, raw: bytes
-    ) -> tuple[Plan, Apply]:
+    def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
         """Return the plan and the change that sets *name* if the store holds what was loaded."""
         assert session.record is not None
         self._check_size(session, {name: raw}, [])

@@ -51,7 +51,7 @@ class SessionMixin(RequestHandler):
     session_autoload = True
     """Load the session before the handler runs. If False, ``await load_session()``."""
 
-    _session: Session | None = None
+    _visitor_session: Session | None = None
     _session_error: BaseException | None = None
     _session_ready = False
     _session_accessed = False
@@ -69,9 +69,9 @@ class SessionMixin(RequestHandler):
         and says why.
         """
         self._session_accessed = True
-        if self._session is None:
+        if self._visitor_session is None:
             return self._session_absent()
-        return self._session
+        return self._visitor_session
 
     @property
     def session_manager(self) -> SessionManager:
@@ -84,8 +84,8 @@ class SessionMixin(RequestHandler):
         Raises:
             StoreError: The store failed, and ``session_on_store_error`` is "fail".
         """
-        if self._session is None:
-            self._session = await self._session_load()
+        if self._visitor_session is None:
+            self._visitor_session = await self._session_load()
             self._session_ready = True
         return self.session
 
@@ -119,12 +119,12 @@ class SessionMixin(RequestHandler):
             if "Cookie" in self.request.headers:
                 await self._session_autoload()
         await super()._execute(transforms, *args, **kwargs)
-        if self._session is not None:
+        if self._visitor_session is not None:
             await self._session_conclude()
 
     async def _session_autoload(self) -> None:
         try:
-            self._session = await self._session_load()
+            self._visitor_session = await self._session_load()
         except (Exception, asyncio.CancelledError) as error:
             # What escapes _execute leaves the client hanging; what prepare() raises
             # goes through the usual error path, after the checks that come before it.
@@ -156,8 +156,10 @@ class SessionMixin(RequestHandler):
             message = "the session is not loaded yet; await self.load_session() first"
             return _sealed(manager, SessionError(message))
         self.require_setting("cookie_secret", "sessions")
-        self._session = Session(manager, manager.config.codec, self._session_visit)
-        return self._session
+        self._visitor_session = Session(
+            manager, manager.config.codec, self._session_visit
+        )
+        return self._visitor_session
 
     def _session_visit(self) -> Visit:
         return Visit(
@@ -171,7 +173,7 @@ class SessionMixin(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Sent:
         """Finish the response as usual, once the session is stored (T2)."""
-        if self._session is None or self.get_status() == 101:
+        if self._visitor_session is None or self.get_status() == 101:
             self._session_headers()
             return super().finish(chunk)
         if self._finished:
@@ -184,7 +186,7 @@ class SessionMixin(RequestHandler):
 
     def flush(self, include_footers: bool = False) -> Sent:
         """Flush as usual; the first flush waits until the session is stored (T4)."""
-        if self._session is None or self._session_settled:
+        if self._visitor_session is None or self._session_settled:
             self._session_headers()
             return super().flush(include_footers)
         return self._session_before(super().flush, finishing=False)
@@ -222,9 +224,9 @@ class SessionMixin(RequestHandler):
 
     def _session_commit(self, *, finishing: bool) -> Plan | None:
         """Store the session at once, or return the plan that has to be waited for."""
-        assert self._session is not None
+        assert self._visitor_session is not None
         manager = self.session_manager
-        plan = manager.plan(self._session, discard=self.get_status() >= 500)
+        plan = manager.plan(self._visitor_session, discard=self.get_status() >= 500)
         if plan.changes and not manager.store.immediate:
             return plan
         run_immediately(manager.perform(plan))
@@ -255,8 +257,8 @@ class SessionMixin(RequestHandler):
         """Turn the held response into an error: what it says was not stored (T3)."""
         held, self._session_held = self._session_held, None
         assert held is not None
-        assert self._session is not None
-        self._session.sealed = SessionError("the session could not be stored")
+        assert self._visitor_session is not None
+        self._visitor_session.sealed = SessionError("the session could not be stored")
         self._session_settled = True
         self._finished = False
         self._session_report(error)
@@ -264,11 +266,13 @@ class SessionMixin(RequestHandler):
 
     def _session_refuse(self, error: SessionError) -> Sent:
         """Answer with an error page instead; the data of this request are dropped."""
-        assert self._session is not None
+        assert self._visitor_session is not None
         if isinstance(error, ResponseStarted):
             self._session_settled = self._session_reported = True
         elif isinstance(error, StoreError):
-            self._session.sealed = SessionError("the session could not be stored")
+            self._visitor_session.sealed = SessionError(
+                "the session could not be stored"
+            )
             self._session_settled = True
         self._session_report(error)
         return already_sent()
@@ -280,13 +284,13 @@ class SessionMixin(RequestHandler):
             self._handle_request_exception(raised)
 
     def _session_settle(self, *, finishing: bool) -> None:
-        assert self._session is not None
+        assert self._visitor_session is not None
         self._session_settled = True
         if finishing:
-            self._session.close_request()
+            self._visitor_session.close_request()
 
     def _session_is_late(self) -> bool:
-        session = self._session
+        session = self._visitor_session
         if session is None or self._session_reported:
             return False
         if session.sealed is not None or session.ended:
@@ -307,7 +311,7 @@ class SessionMixin(RequestHandler):
             return
         if self._session_accessed:
             CookieCarrier.of(self.application).vary(self)
-        session = self._session
+        session = self._visitor_session
         if session is not None and session.cookie_due is not CookieDue.KEEP:
             if self._session_settled:
                 CookieCarrier.of(self.application).put(self, session)
