@@ -1,5 +1,7 @@
 """How a handler carries the session cookie: reads it, and puts it on the response."""
 
+# ruff: noqa: SLF001  (see Handler._headers)
+
 from __future__ import annotations
 
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ class Handler(Protocol):
 
     request: HTTPServerRequest
     _headers: HTTPHeaders
+    """Not public, but there is no other way to see what a response will say."""
 
     @property
     def settings(self) -> dict[str, Any]: ...

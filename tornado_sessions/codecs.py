@@ -44,8 +44,10 @@ class Codec(Protocol):
 
 
 class JSONCodec:
-    """Tagged JSON: str, int, float, bool, None, list and dict with str keys, plus
-    datetime, date, timedelta, Decimal, UUID, bytes, set, frozenset and tuple.
+    """Tagged JSON, for JSON types and a few more.
+
+    It takes str, int, float, bool, None, list and dict with str keys, and datetime,
+    date, timedelta, Decimal, UUID, bytes, set, frozenset and tuple.
 
     Types are exact: a subclass would not come back as what it was, so it is refused. A
     datetime with a named time zone comes back with the same instant and UTC offset.
@@ -222,9 +224,9 @@ def codec_from(setting: object) -> Codec:
     """Return the codec that *setting* names or is."""
     if isinstance(setting, str) and setting in CODECS:
         return CODECS[setting]
-    if callable(getattr(setting, "encode", None)) and not isinstance(setting, str):
-        if callable(getattr(setting, "decode", None)):
-            return setting  # type: ignore[return-value]  # checked just above
+    methods = (getattr(setting, name, None) for name in ("encode", "decode"))
+    if not isinstance(setting, str) and all(map(callable, methods)):
+        return setting  # type: ignore[return-value]  # checked just above
     raise ConfigurationError(
         f"session_codec is {setting!r}; use one of {sorted(CODECS)} "
         "or an object with encode(value) and decode(bytes)"

@@ -135,9 +135,10 @@ class SessionConfig:
     def full_cookie_name(self) -> str:
         """The name that the browser sees."""
         kwargs = self.cookie_kwargs
-        if self.secure is True and "domain" not in kwargs and kwargs["path"] == "/":
-            if not self.cookie_name.startswith(("__Host-", "__Secure-")):
-                return "__Host-" + self.cookie_name
+        for_host = "domain" not in kwargs and kwargs["path"] == "/"
+        prefixed = self.cookie_name.startswith(("__Host-", "__Secure-"))
+        if self.secure is True and for_host and not prefixed:
+            return "__Host-" + self.cookie_name
         return self.cookie_name
 
     @classmethod

@@ -239,7 +239,9 @@ class SessionManager:
         if not handles:
             return 0
         outcomes = await self._link.commit([Delete(h, "revoked") for h in handles])
-        ended = [h for h, o in zip(handles, outcomes) if o is Outcome.APPLIED]
+        ended = [
+            h for h, o in zip(handles, outcomes, strict=True) if o is Outcome.APPLIED
+        ]
         for handle in ended:
             self._events.emit("ended", handle, "revoked", principal)
         return len(ended)

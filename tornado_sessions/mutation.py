@@ -6,7 +6,6 @@ import asyncio
 import random
 import weakref
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 from tornado_sessions.errors import SessionConflict

@@ -194,8 +194,10 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def last_seen_at(self) -> datetime:
-        """The last use that was recorded (aware, UTC): at most 5 % of the idle timeout
-        before the real one."""
+        """The last use that was recorded (aware, UTC).
+
+        It lags behind the real one by 5 % of the idle timeout at most.
+        """
         return aware(self.record.meta.last_seen_at if self.record else self._now())
 
     @property

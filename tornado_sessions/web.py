@@ -279,7 +279,7 @@ class SessionMixin(RequestHandler):
 
     def _session_report(self, error: Exception) -> None:
         try:
-            raise error  # for sys.exc_info(), where Tornado looks for it
+            raise error  # noqa: TRY301  (Tornado looks for it in sys.exc_info())
         except Exception as raised:
             self._handle_request_exception(raised)
 
@@ -312,9 +312,10 @@ class SessionMixin(RequestHandler):
         if self._session_accessed:
             CookieCarrier.of(self.application).vary(self)
         session = self._visitor_session
-        if session is not None and session.cookie_due is not CookieDue.KEEP:
-            if self._session_settled:
-                CookieCarrier.of(self.application).put(self, session)
+        if session is None or session.cookie_due is CookieDue.KEEP:
+            return
+        if self._session_settled:
+            CookieCarrier.of(self.application).put(self, session)
 
 
 def _sealed(manager: SessionManager, error: SessionError) -> Session:

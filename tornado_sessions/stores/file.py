@@ -49,6 +49,7 @@ MAGIC = b"TSF1"
 _LOCKS = 64
 _THREADS = 8
 _PARTIAL = ".partial"
+_NAME_LENGTH = 64
 
 
 class FileStore(Store):
@@ -291,14 +292,16 @@ class FileStore(Store):
             return
 
     def _names(self, shard: int) -> Iterator[str]:
-        return (e.name for e in self._entries(shard) if len(e.name) == 64)
+        return (e.name for e in self._entries(shard) if len(e.name) == _NAME_LENGTH)
 
     def _count(self) -> int:
         now, total = self.clock(), 0
         for shard in range(256):
             for entry in self._entries(shard):
                 with contextlib.suppress(FileNotFoundError):
-                    total += len(entry.name) == 64 and entry.stat().st_mtime > now
+                    total += (
+                        len(entry.name) == _NAME_LENGTH and entry.stat().st_mtime > now
+                    )
         return total
 
     def _sweep(self, limit: int) -> int:
@@ -313,7 +316,7 @@ class FileStore(Store):
         return swept
 
     def _sweep_one(self, entry: os.DirEntry[str]) -> bool:
-        now, name = self.clock(), entry.name[:64]
+        now, name = self.clock(), entry.name[:_NAME_LENGTH]
         with contextlib.suppress(FileNotFoundError):
             if entry.name.endswith(_PARTIAL):
                 with self._locked(_lock_of(name)):

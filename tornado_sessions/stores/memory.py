@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import time
+from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 
@@ -22,6 +22,8 @@ from tornado_sessions.stores.base import (
 
 _SLOT = 8.0
 """Width in seconds of one slot of the expiry index."""
+_LOOK = 4096
+"""Live sessions of the current slot that one sweep looks at, at the most."""
 _SHARDS = 256
 """Dicts of a million entries stall the loop when they grow; 256 small ones do not."""
 
@@ -58,12 +60,13 @@ class MemoryStore(Store):
 
     async def sweep(self, limit: int) -> int:
         now = self.clock()
-        due = islice(self._expiry.due(now), 2 * limit)
-        expired = [handle for handle in due if self._live(handle, now) is None]
-        for handle in expired[:limit]:
+        due = islice(self._expiry.due(now), limit + _LOOK)
+        expired = (handle for handle in due if self._live(handle, now) is None)
+        some = list(islice(expired, limit))
+        for handle in some:
             self._remove(self._shard(handle)[handle])
         self._expiry.trim(now)
-        return min(len(expired), limit)
+        return len(some)
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
         for shard in self._shards:
@@ -150,7 +153,7 @@ class _ExpiryIndex:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
-            heapq.heappush(self._order, number)
+            insort(self._order, number)
         slot[handle] = None
 
     def discard(self, handle: str, expires_at: float) -> None:
@@ -159,13 +162,16 @@ class _ExpiryIndex:
     def due(self, now: float) -> Iterator[str]:
         """Yield what has expired, oldest slot first, and some that soon will."""
         current = int(now // _SLOT)
-        for number in sorted(n for n in self._order if n <= current):
+        for number in self._order[: bisect_right(self._order, current)]:
             yield from self._slots[number]
 
     def trim(self, now: float) -> None:
         """Forget the slots that have passed and are empty."""
         current = int(now // _SLOT)
-        while self._order and self._order[0] < current:
-            if self._slots[self._order[0]]:
-                return
-            del self._slots[heapq.heappop(self._order)]
+        passed = 0
+        for number in self._order:
+            if number >= current or self._slots[number]:
+                break
+            del self._slots[number]
+            passed += 1
+        del self._order[:passed]

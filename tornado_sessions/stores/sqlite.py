@@ -52,8 +52,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "CREATE INDEX {by_expiry} ON {records} (expires_at)",
-        "CREATE INDEX {by_principal} ON {records} (principal)"
-        " WHERE principal IS NOT NULL",
+        """CREATE INDEX {by_principal} ON {records} (principal)
+            WHERE principal IS NOT NULL""",
     ),
 )
 """What takes the schema from version n to n + 1. Only ever appended to."""
