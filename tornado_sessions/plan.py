@@ -28,6 +28,8 @@ log = logging.getLogger("tornado_sessions")
 EXTEND_SHARE = 0.05
 """An extension is written when this share of the idle timeout has passed (E3)."""
 EXTEND_AT_MOST = 3600.0
+MAX_EXTENDED = 4096
+"""Handles to remember as extended; forgetting one costs a write too many."""
 MAX_USER_AGENT = 256
 
 
@@ -41,7 +43,7 @@ class Plan:
     """What the cookie will carry, if it is to be sent."""
     due: CookieDue = CookieDue.KEEP
     has_data: bool = False
-    """False if nothing but the expiry would be lost with this commit."""
+    """False if only an extension or a rotation would be lost with this commit."""
     muted: bool = False
     """The changes of a request from before a login were left out (C6)."""
 
@@ -58,6 +60,7 @@ class Planner:
         self._config = config
         self._now = now
         self._warned_insecure = False
+        self._extended: dict[str, float] = {}
         self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
 
     def plan(self, session: Session, *, discard: bool = False) -> Plan:
@@ -84,7 +87,7 @@ class Planner:
         return plan
 
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
-        """Return the plan and the change that sets *name* if the store holds what was loaded."""
+        """Return the plan and the change that sets *name*, if nobody else did."""
         assert session.record is not None
         self._check_size(session, {name: raw}, [])
         now, meta = self._now(), session.record.meta
@@ -138,11 +141,13 @@ class Planner:
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
         plan.ticket = session.ticket
+        renewing = session.login_pending or session.renewal_pending
+        if changed or removed or meta or renewing:
+            plan.has_data = True
         expect = self._renew(plan, meta, now)
-        plan.has_data = plan.has_data or bool(changed or removed or meta)
         if _confirms(session, record.meta):
             meta["confirmed_at"] = now
-        if plan.has_data or meta or self._extension_due(record.meta, now):
+        if self._extension_due(record, now) or plan.has_data or meta:
             meta.update(self._extension(record.meta, now))
             plan.changes.append(
                 Apply(
@@ -160,8 +165,23 @@ class Planner:
         expires_at = expiry(self._config, meta.created_at, now)
         return {"last_seen_at": now, "expires_at": expires_at}
 
-    def _extension_due(self, meta: Meta, now: float) -> bool:
-        return now - meta.last_seen_at >= self._extend_after
+    def _extension_due(self, record: Record, now: float) -> bool:
+        """Tell whether to write that the session was used (E3).
+
+        Requests that run in parallel have loaded the same record: the first one to
+        end extends it for all of them.
+        """
+        last = max(record.meta.last_seen_at, self._extended.get(record.handle, 0.0))
+        if now - last < self._extend_after:
+            return False
+        if len(self._extended) >= MAX_EXTENDED:
+            self._extended.clear()
+        self._extended[record.handle] = now
+        return True
+
+    def not_extended(self, handle: str) -> None:
+        """Take back what `plan` assumed: the store did not carry it out."""
+        self._extended.pop(handle, None)
 
     def _renew(self, plan: Plan, meta: dict[str, Any], now: float) -> bytes | None:
         """Put a new token into *plan* and *meta* if one is due; return the old digest.

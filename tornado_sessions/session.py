@@ -226,7 +226,6 @@ class Session(MutableMapping[str, Any]):
             raise TypeError(f"the principal must be a str, not {kind}; use str(id)")
         if not 0 < len(principal) <= MAX_PRINCIPAL:
             raise ValueError(f"the principal must have 1 to {MAX_PRINCIPAL} characters")
-        principal.encode()  # a ValueError for lone surrogates: no database has them
         try:
             principal.encode()
         except UnicodeEncodeError as error:

@@ -50,10 +50,11 @@ class Settlement:
         try:
             outcomes = await self._link.commit(plan.changes)
         except StoreError:
+            self._planner.not_extended(plan.session.handle)
             if plan.has_data:
                 raise
-            # Only the expiry was to be extended: what the visitor sees is true anyway.
-            log.warning("the expiry of a session was not extended", exc_info=True)
+            # What the visitor sees is true anyway, and the next request tries again.
+            log.warning("a session was not extended or rotated", exc_info=True)
             return
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             await self._settle(plan, change, outcome)
