@@ -44,20 +44,46 @@ class Admission:
         Raises:
             StoreError: The store failed.
         """
-        session = self._new(visit)
         if not tickets:
-            return session
+            return self._new(visit)
         loaded = await self._link.load([ticket.handle for ticket in tickets])
+        stale_until = 0.0
         for ticket, record in zip(tickets, loaded, strict=True):
-            if isinstance(record, Record):
-                if await self._judge(session, ticket, record):
-                    return session
-            else:
+            if not isinstance(record, Record):
                 self._refuse(ticket, record)
+                continue
+            verdict = self._verdict(ticket, record)
+            if verdict is Verdict.REUSED:
+                await self._end_reused(record)
+            elif verdict is Verdict.OTHER_EPOCH:
+                stale_until = record.meta.epoch_at + STALE_SECONDS
+            elif verdict is not None:
+                session = self._entered(visit, ticket, record, verdict)
+                break
+        else:
+            session = self._new(visit)
+        session.stale_until = stale_until
         return session
 
     def _new(self, visit: Callable[[], Visit]) -> Session:
         return Session(self._owner, self._config.codec, visit)
+
+    def _entered(
+        self,
+        visit: Callable[[], Visit],
+        ticket: Ticket,
+        record: Record,
+        verdict: Verdict,
+    ) -> Session:
+        owner, codec = self._owner, self._config.codec
+        if verdict is Verdict.CURRENT:
+            return Session(owner, codec, visit, record, ticket)
+        # The answer that carried the successor may have been lost: hand it out again.
+        assert record.meta.salt is not None
+        ticket = ticket._replace(token=successor(ticket.token, record.meta.salt))
+        session = Session(owner, codec, visit, record, ticket)
+        session.cookie_due = CookieDue.SEND
+        return session
 
     def _refuse(self, ticket: Ticket, error: CodecError | None) -> None:
         if error is None:
@@ -66,22 +92,17 @@ class Admission:
         log.warning("dropped the session %s: %s", ticket.handle, error)
         self._events.emit("undecodable", ticket.handle, str(error))
 
-    async def _judge(self, session: Session, ticket: Ticket, record: Record) -> bool:
+    def _verdict(self, ticket: Ticket, record: Record) -> Verdict | None:
+        """Judge *ticket*; None if its session is over."""
         now = self._owner.now()
         over = self._over(record, now)
         if over is not None:
             self._events.emit("ended", record.handle, over, record.meta.principal)
-            return False
+            return None
         verdict = judge(ticket, record.meta, now, self._config.rotate_grace)
-        if verdict is Verdict.REUSED:
-            await self._end_reused(record)
-        elif verdict is Verdict.OTHER_EPOCH:
+        if verdict is Verdict.OTHER_EPOCH:
             self._events.emit("refused", record.handle, verdict.value)
-            session.stale_until = record.meta.epoch_at + STALE_SECONDS
-        else:
-            _enter(session, ticket, record, verdict)
-            return True
-        return False
+        return verdict
 
     def _over(self, record: Record, now: float) -> str | None:
         """Return why the record is over by the clocks as configured now, or None."""
@@ -96,13 +117,3 @@ class Admission:
         log.warning("session %s: a replaced token was used again", record.handle)
         await self._link.commit([Delete(record.handle, "reuse")])
         self._events.emit("ended", record.handle, "reuse", record.meta.principal)
-
-
-def _enter(session: Session, ticket: Ticket, record: Record, verdict: Verdict) -> None:
-    if verdict is Verdict.PREVIOUS:
-        # The answer that carried the successor may have been lost: hand it out again.
-        assert record.meta.salt is not None
-        ticket = ticket._replace(token=successor(ticket.token, record.meta.salt))
-    session.adopt(record, ticket)
-    if verdict is Verdict.PREVIOUS:
-        session.cookie_due = CookieDue.SEND

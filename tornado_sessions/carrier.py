@@ -72,22 +72,20 @@ class CookieCarrier:
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""
         header = handler.request.headers.get("Cookie", "")
+        newest = handler.settings.get("key_version")
         found = []
         for value in cookie.candidates(header, self._name):
             # min_version=2: version 1 does not bind the name, and with a dict as
             # cookie_secret Tornado answers 500 to anything that looks like it (K1).
             inner = handler.get_signed_cookie(self._name, value, self._max_age_days, 2)
-            if inner is not None:
-                ticket = cookie.decode(inner, resign=self._resign(handler, value))
-                if ticket is not None:
-                    found.append(ticket)
+            ticket = cookie.decode(inner) if inner is not None else None
+            if ticket is None:
+                continue
+            if newest is not None:
+                key = handler.get_signed_cookie_key_version(self._name, value)
+                ticket = ticket._replace(resign=key != newest)
+            found.append(ticket)
         return found
-
-    def _resign(self, handler: Handler, value: str) -> bool:
-        newest = handler.settings.get("key_version")
-        if newest is None:
-            return False
-        return bool(handler.get_signed_cookie_key_version(self._name, value) != newest)
 
     def insecure(self, handler: Handler) -> bool:
         """Tell whether the cookie may not be sent over this connection (K5)."""

@@ -69,7 +69,7 @@ class Coalescer(Generic[T, R]):
         """Wait until nothing is queued or under way."""
         while self._queue or self._running:
             queued = [one.answer for one in self._queue]
-            await asyncio.wait(queued or self._running)
+            await asyncio.wait(self._running or queued)
 
     def _dispatch(self) -> None:
         self._scheduled = False
@@ -109,12 +109,16 @@ class Coalescer(Generic[T, R]):
         left = batch[0].deadline - asyncio.get_running_loop().time()
         call = self._call([one.item for one in batch])
         try:
-            return await asyncio.wait_for(call, max(left, 0.001))
+            answers = await asyncio.wait_for(call, max(left, 0.001))
         except asyncio.TimeoutError as error:
             raise StoreError(
                 f"{self._name}: the store did not answer within {self._timeout:g} s; "
                 "check that it is reachable, or raise session_store_timeout"
             ) from error
+        if len(answers) != len(batch):  # nobody is left waiting for an answer
+            counts = f"{len(answers)} answers for {len(batch)} items"
+            raise StoreError(f"{self._name}: the store gave {counts}")
+        return answers
 
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of its own for each caller: tracebacks are not shared."""

@@ -174,7 +174,7 @@ def _seconds(name: str, value: object) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong(name, value, "seconds or a timedelta")
-    if not math.isfinite(value) or value <= 0:
+    if not 0 < value < math.inf:  # false for NaN, and an int may be of any size
         raise _wrong(name, value, "a finite duration greater than zero")
     if value > 36500 * _DAY:
         raise _wrong(name, value, "at most 100 years")

@@ -9,6 +9,7 @@ bytes with its signature.
 from __future__ import annotations
 
 import base64
+import binascii
 import enum
 import re
 from typing import NamedTuple
@@ -17,7 +18,8 @@ MAX_VALUE = 512
 """A longer candidate is not even looked at."""
 MAX_CANDIDATES = 256
 """How many cookies of our name one request may try: more than a browser keeps."""
-_INNER = re.compile(r"[A-Za-z0-9_-]{48}", re.ASCII)
+_INNER = re.compile(rb"[A-Za-z0-9_-]{48}")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class CookieDue(enum.Enum):
@@ -49,11 +51,11 @@ def encode(ticket: Ticket) -> str:
 
 def decode(inner: bytes, *, resign: bool = False) -> Ticket | None:
     """Return the ticket in a verified value, or None if it is not one of ours."""
-    text = inner.decode("ascii", "replace")
-    if not _INNER.fullmatch(text):
+    if _INNER.fullmatch(inner) is None:
         return None
-    epoch = int.from_bytes(base64.urlsafe_b64decode(text[44:]), "big")
-    return Ticket(text[:22], text[22:44], epoch, resign)
+    text = inner.decode()
+    epoch = binascii.a2b_base64(inner[44:].translate(_STANDARD))
+    return Ticket(text[:22], text[22:44], int.from_bytes(epoch, "big"), resign)
 
 
 def candidates(header: str, name: str) -> list[str]:

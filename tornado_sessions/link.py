@@ -64,7 +64,8 @@ class StoreLink:
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         """Return the record of each handle; loads of one turn leave together."""
-        await self.open()
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
         if self.store.immediate:
             return await self._within("load", self.store.load(handles))
         answers = [self._loads.submit(handle) for handle in handles]
@@ -73,7 +74,8 @@ class StoreLink:
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Carry out *changes*; the first that failed is raised."""
-        await self.open()
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
         if self.store.immediate:
             outcomes = await self._within("commit", self.store.commit(changes))
             return [_raised(one) for one in outcomes]

@@ -13,7 +13,7 @@ from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Planner
 from tornado_sessions.session import Session
 from tornado_sessions.settlement import Settlement
-from tornado_sessions.stores.base import Outcome, Record
+from tornado_sessions.stores.base import Outcome, Record, merged_meta
 from tornado_sessions.values import shown, stored_name
 
 ATTEMPTS = 64
@@ -86,7 +86,7 @@ class Mutation:
 
     async def _compare_and_set(self, session: Session, name: str, value: Any) -> bool:
         raw = session.stored.encode(name, value)
-        if session.ended:
+        if session.ended or session.record is None:
             return True
         plan, change = self._planner.plan_one(session, name, raw)
         (outcome,) = await self._link.commit([change])
@@ -94,8 +94,8 @@ class Mutation:
             return False
         if outcome is Outcome.GONE:
             self._settlement.dropped(plan)
-        else:
-            self._settlement.applied(plan, change)
+        else:  # and nothing else: a login that was asked for is still to come
+            session.rebase_meta(merged_meta(session.record.meta, change.meta))
         session.stored.restore(name, raw)
         return True
 

@@ -33,7 +33,7 @@ MAX_EXTENDED = 4096
 MAX_USER_AGENT = 256
 
 
-@dataclass
+@dataclass(slots=True)
 class Plan:
     """The changes of one commit, and what follows if the store carries them out."""
 
@@ -46,6 +46,12 @@ class Plan:
     """False if only an extension or a rotation would be lost with this commit."""
     muted: bool = False
     """The changes of a request from before a login were left out (C6)."""
+
+    @property
+    def idle(self) -> bool:
+        """True if there is nothing to carry out and nothing to tell."""
+        quiet = self.due is CookieDue.KEEP and not self.muted
+        return quiet and not self.changes
 
 
 def expiry(config: SessionConfig, created_at: float, now: float) -> float:
@@ -136,7 +142,8 @@ class Planner:
     def _plan_known(self, plan: Plan, now: float, discard: bool) -> None:
         session, record = plan.session, _record(plan)
         changed, removed = ({}, []) if discard else session.stored.changes()
-        self._check_size(session, changed, removed)
+        if changed:
+            self._check_size(session, changed, removed)
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
@@ -171,8 +178,9 @@ class Planner:
         Requests that run in parallel have loaded the same record: the first one to
         end extends it for all of them.
         """
-        last = max(record.meta.last_seen_at, self._extended.get(record.handle, 0.0))
-        if now - last < self._extend_after:
+        if now - record.meta.last_seen_at < self._extend_after:
+            return False
+        if now - self._extended.get(record.handle, 0.0) < self._extend_after:
             return False
         if len(self._extended) >= MAX_EXTENDED:
             self._extended.clear()

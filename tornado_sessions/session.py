@@ -80,7 +80,12 @@ class Session(MutableMapping[str, Any]):
     _persistent: bool | None
 
     def __init__(
-        self, owner: SessionOwner, codec: Codec, visit: Callable[[], Visit] = Visit
+        self,
+        owner: SessionOwner,
+        codec: Codec,
+        visit: Callable[[], Visit] = Visit,
+        record: Record | None = None,
+        ticket: Ticket | None = None,
     ) -> None:
         self._owner = owner
         self._codec = codec
@@ -90,7 +95,7 @@ class Session(MutableMapping[str, Any]):
         self.stale_until = 0.0
         self.ended = False
         self.cookie_due = CookieDue.KEEP
-        self.adopt(None, None)
+        self.adopt(record, ticket)
 
     # -- the mapping -------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from tornado_sessions.errors import StoreError
+
 log = logging.getLogger("tornado_sessions.sweeper")
 
 SLICE = 256
@@ -75,11 +77,18 @@ class Sweeper:
         async with self._lock:
             total = 0
             while True:
-                swept = await asyncio.wait_for(self._sweep(SLICE), self._timeout)
+                swept = await self._slice()
                 total += swept
                 if swept < SLICE:
                     return total
                 await asyncio.sleep(0)
+
+    async def _slice(self) -> int:
+        try:
+            return await asyncio.wait_for(self._sweep(SLICE), self._timeout)
+        except asyncio.TimeoutError as error:
+            message = f"sweep: the store did not answer within {self._timeout:g} s"
+            raise StoreError(message) from error
 
     async def _periodically(self) -> None:
         backoff = 1

@@ -53,11 +53,9 @@ class Values:
 
     def get(self, name: str) -> Any:
         """Return the value; KeyError if it is absent, CodecError if it is broken."""
-        try:
-            return self._current[name]
-        except KeyError:
-            value = self._current[name] = self._decoded(name)
-            return value
+        if name not in self._current:
+            self._current[name] = self._decoded(name)
+        return self._current[name]
 
     def set(self, name: str, value: Any) -> None:
         """Put *value* in the place of what is there."""

@@ -174,7 +174,6 @@ class SessionMixin(RequestHandler):
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Sent:
         """Finish the response as usual, once the session is stored (T2)."""
         if self._visitor_session is None or self.get_status() == 101:
-            self._session_headers()
             return super().finish(chunk)
         if self._finished:
             raise RuntimeError("finish() called twice")
@@ -186,7 +185,8 @@ class SessionMixin(RequestHandler):
 
     def flush(self, include_footers: bool = False) -> Sent:
         """Flush as usual; the first flush waits until the session is stored (T4)."""
-        if self._visitor_session is None or self._session_settled:
+        held = self._visitor_session is not None and not self._session_settled
+        if not held or self.get_status() == 101:
             self._session_headers()
             return super().flush(include_footers)
         return self._session_before(super().flush, finishing=False)
@@ -212,7 +212,8 @@ class SessionMixin(RequestHandler):
                 sent = self._session_hold(held, real, finishing=finishing)
                 held.start(self._session_store(plan))
                 return sent
-        self._session_headers()
+        if not finishing:  # finish() comes to flush() by itself
+            self._session_headers()
         return real()
 
     def _session_hold(
@@ -229,7 +230,8 @@ class SessionMixin(RequestHandler):
         plan = manager.plan(self._visitor_session, discard=self.get_status() >= 500)
         if plan.changes and not manager.store.immediate:
             return plan
-        run_immediately(manager.perform(plan))
+        if not plan.idle:
+            run_immediately(manager.perform(plan))
         self._session_settle(finishing=finishing)
         return None
 

@@ -15,17 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-
-import msgspec
 
 from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
 from tornado_sessions.stores.base import (
@@ -40,12 +36,17 @@ from tornado_sessions.stores.base import (
     checked_namespace,
     merged_record,
 )
+from tornado_sessions.stores.file_format import (
+    decoded,
+    encoded,
+    sync_directory,
+    write_durably,
+)
+from tornado_sessions.stores.file_index import PrincipalIndex, file_name
 from tornado_sessions.stores.url import path_from
 
 T = TypeVar("T")
 
-MAGIC = b"TSF1"
-"""Begins each file: what it is, and the version of its format."""
 _LOCKS = 64
 _THREADS = 8
 _PARTIAL = ".partial"
@@ -78,6 +79,7 @@ class FileStore(Store):
         if not path:
             raise ConfigurationError("FileStore needs a directory: file:///path/to/it")
         self._root = Path(path) / checked_namespace(namespace)
+        self._principals = PrincipalIndex(self._root / "principals")
         self._threads: ThreadPoolExecutor | None = None
         self._shard = 0
 
@@ -93,12 +95,12 @@ class FileStore(Store):
             await asyncio.get_running_loop().run_in_executor(None, threads.shutdown)
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
-        return await self._run(lambda: [self._live(_name(h)) for h in handles])
+        return await self._run(lambda: [self._live(file_name(h)) for h in handles])
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         by_lock: dict[str, list[int]] = {}
         for index, change in enumerate(changes):
-            by_lock.setdefault(_lock_of(_name(change.handle)), []).append(index)
+            by_lock.setdefault(_lock_of(file_name(change.handle)), []).append(index)
         outcomes: dict[int, Outcome | Exception] = {}
         work = [
             self._run(partial(self._commit_some, changes, group))
@@ -165,7 +167,7 @@ class FileStore(Store):
             raw = self._path(name).read_bytes()
         except FileNotFoundError:
             return None
-        return _decoded(raw)
+        return decoded(raw)
 
     def _live(self, name: str) -> Record | CodecError | None:
         record = self._read(name)
@@ -177,7 +179,7 @@ class FileStore(Store):
         self, changes: Sequence[Change], group: Sequence[int]
     ) -> dict[int, Outcome | Exception]:
         """Carry out changes that share a lock, in order."""
-        lock = _lock_of(_name(changes[group[0]].handle))
+        lock = _lock_of(file_name(changes[group[0]].handle))
         with self._locked(lock):
             return {index: self._commit_one(changes[index]) for index in group}
 
@@ -193,7 +195,7 @@ class FileStore(Store):
         return failure
 
     def _carry_out(self, change: Change) -> Outcome:
-        name = _name(change.handle)
+        name = file_name(change.handle)
         record = self._live(name)
         if isinstance(change, Create):
             if isinstance(record, Record):
@@ -218,21 +220,21 @@ class FileStore(Store):
         # is overwritten, or swept.
         unfinished = path.with_name(name + _PARTIAL)
         if record.meta.principal is not None:
-            self._index(record.meta.principal, name)
+            self._principals.add(record.meta.principal, name)
         try:
-            _write_durably(unfinished, _encoded(record), record.meta.expires_at)
+            write_durably(unfinished, encoded(record), record.meta.expires_at)
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def _remove(self, name: str, record: Record | CodecError | None) -> None:
         path = self._path(name)
         path.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         if isinstance(record, Record) and record.meta.principal is not None:
-            self._unindex(record.meta.principal, name)
+            self._principals.discard(record.meta.principal, name)
 
     @contextlib.contextmanager
     def _locked(self, lock: str) -> Iterator[None]:
@@ -244,31 +246,9 @@ class FileStore(Store):
         finally:
             os.close(handle)
 
-    # -- the index by principal --------------------------------------------------
-
-    def _folder(self, principal: str) -> Path:
-        return self._root / "principals" / _name(principal)
-
-    def _index(self, principal: str, name: str) -> None:
-        folder = self._folder(principal)
-        while not (folder / name).exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # removed when it was empty
-                (folder / name).touch(mode=0o600)
-
-    def _unindex(self, principal: str, name: str) -> None:
-        folder = self._folder(principal)
-        (folder / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other sessions are in it
-            folder.rmdir()
-
     def _find(self, principal: str) -> list[Record]:
-        try:
-            names = os.listdir(self._folder(principal))
-        except FileNotFoundError:
-            return []
         found = []
-        for name in names:
+        for name in self._principals.names(principal):
             record = self._live(name)
             if isinstance(record, Record) and record.meta.principal == principal:
                 found.append(record)
@@ -280,7 +260,7 @@ class FileStore(Store):
         with self._locked(_lock_of(name)):
             record = self._live(name)
             if not isinstance(record, Record) or record.meta.principal != principal:
-                self._unindex(principal, name)
+                self._principals.discard(principal, name)
 
     # -- all records -------------------------------------------------------------
 
@@ -337,61 +317,5 @@ class FileStore(Store):
                     self._remove(name, self._read(name))
 
 
-def _name(text: str) -> str:
-    """Return the file name that stands for *text*, which may be anything."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _lock_of(name: str) -> str:
     return f"{int(name[:2], 16) % _LOCKS:02x}"
-
-
-class _Stored(msgspec.Struct, array_like=True):
-    """What a file holds. Names are bytes: MessagePack has no lone surrogates."""
-
-    record: Record
-    names: list[bytes]
-    values: list[bytes]
-
-
-def _encoded(record: Record) -> bytes:
-    names = [name.encode("utf-8", "surrogatepass") for name in record.values]
-    values = list(record.values.values())
-    if not all(isinstance(value, bytes) for value in values):
-        raise TypeError("stored values must be bytes")
-    bare = Record(record.handle, record.meta, {})
-    body = msgspec.msgpack.encode(_Stored(bare, names, values))
-    return MAGIC + zlib.crc32(body).to_bytes(4, "big") + body
-
-
-def _decoded(raw: bytes) -> Record | CodecError:
-    body = raw[8:]
-    if raw[:4] != MAGIC:
-        return CodecError("its file was not written by this version")
-    if zlib.crc32(body) != int.from_bytes(raw[4:8], "big"):
-        return CodecError("its file is truncated or damaged")
-    try:
-        stored = msgspec.msgpack.decode(body, type=_Stored)
-    except msgspec.MsgspecError as error:
-        return CodecError(f"its file is malformed: {error}")
-    names = (name.decode("utf-8", "surrogatepass") for name in stored.names)
-    values = dict(zip(names, stored.values, strict=True))
-    return Record(stored.record.handle, stored.record.meta, values)
-
-
-def _write_durably(path: Path, content: bytes, expires_at: float) -> None:
-    flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
-    handle = os.open(path, flags, 0o600)
-    with open(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.utime(handle, (expires_at, expires_at))
-        os.fsync(handle)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

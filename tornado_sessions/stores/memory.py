@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tornado_sessions.errors import CodecError
@@ -20,7 +20,7 @@ from tornado_sessions.stores.base import (
     merged_record,
 )
 
-_SLOT = 8.0
+_SLOT = 64.0
 """Width in seconds of one slot of the expiry index."""
 _LOOK = 4096
 """Live sessions of the current slot that one sweep looks at, at the most."""
@@ -42,7 +42,7 @@ class MemoryStore(Store):
         super().__init__(clock=clock)
         self._shards: list[dict[str, Record]] = [{} for _ in range(_SHARDS)]
         self._expiry = _ExpiryIndex()
-        self._principals: dict[str, dict[str, None]] = {}
+        self._principals = _PrincipalIndex()
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         now = self.clock()
@@ -54,19 +54,19 @@ class MemoryStore(Store):
 
     async def find(self, principal: str) -> list[Record]:
         now = self.clock()
-        handles = self._principals.get(principal, {})
+        handles = self._principals.handles(principal)
         found = (self._live(handle, now) for handle in handles)
         return [record for record in found if record is not None]
 
     async def sweep(self, limit: int) -> int:
         now = self.clock()
-        due = islice(self._expiry.due(now), limit + _LOOK)
-        expired = (handle for handle in due if self._live(handle, now) is None)
-        some = list(islice(expired, limit))
-        for handle in some:
+        expired = self._expiry.take_passed(now, limit)
+        room = limit - len(expired)
+        overdue = self._overdue(islice(self._expiry.current(now), room + _LOOK), now)
+        expired += islice(overdue, room)
+        for handle in expired:
             self._remove(self._shard(handle)[handle])
-        self._expiry.trim(now)
-        return len(some)
+        return len(expired)
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
         for shard in self._shards:
@@ -78,14 +78,15 @@ class MemoryStore(Store):
 
     async def count(self) -> int:
         now = self.clock()
-        overdue = (h for h in self._expiry.due(now) if self._live(h, now) is None)
-        return sum(map(len, self._shards)) - sum(1 for _ in overdue)
+        overdue = self._overdue(self._expiry.current(now), now)
+        expired = self._expiry.count_passed(now) + sum(1 for _ in overdue)
+        return sum(map(len, self._shards)) - expired
 
     async def clear(self) -> None:
         for shard in self._shards:
             shard.clear()
         self._expiry = _ExpiryIndex()
-        self._principals.clear()
+        self._principals = _PrincipalIndex()
 
     def _shard(self, handle: str) -> dict[str, Record]:
         return self._shards[hash(handle) % _SHARDS]
@@ -95,6 +96,9 @@ class MemoryStore(Store):
         if record is None or record.meta.expires_at <= now:
             return None
         return record
+
+    def _overdue(self, handles: Iterable[str], now: float) -> Iterator[str]:
+        return (handle for handle in handles if self._live(handle, now) is None)
 
     def _commit_one(self, change: Change, now: float) -> Outcome:
         record = self._live(change.handle, now)
@@ -122,8 +126,7 @@ class MemoryStore(Store):
         shard[record.handle] = record
         self._expiry.add(record.handle, record.meta.expires_at)
         if record.meta.principal is not None:
-            theirs = self._principals.setdefault(record.meta.principal, {})
-            theirs[record.handle] = None
+            self._principals.add(record.meta.principal, record.handle)
         return Outcome.APPLIED
 
     def _remove(self, record: Record) -> Outcome:
@@ -133,12 +136,8 @@ class MemoryStore(Store):
 
     def _unindex(self, record: Record) -> None:
         self._expiry.discard(record.handle, record.meta.expires_at)
-        principal = record.meta.principal
-        if principal is not None:
-            theirs = self._principals[principal]
-            del theirs[record.handle]
-            if not theirs:
-                del self._principals[principal]
+        if record.meta.principal is not None:
+            self._principals.discard(record.meta.principal, record.handle)
 
 
 class _ExpiryIndex:
@@ -157,21 +156,70 @@ class _ExpiryIndex:
         slot[handle] = None
 
     def discard(self, handle: str, expires_at: float) -> None:
-        self._slots[int(expires_at // _SLOT)].pop(handle, None)
+        slot = self._slots.get(int(expires_at // _SLOT))
+        if slot is not None:
+            slot.pop(handle, None)
 
-    def due(self, now: float) -> Iterator[str]:
-        """Yield what has expired, oldest slot first, and some that soon will."""
-        current = int(now // _SLOT)
-        for number in self._order[: bisect_right(self._order, current)]:
-            yield from self._slots[number]
+    def current(self, now: float) -> Iterable[str]:
+        """Return the handles of the slot in which some expire later than *now*."""
+        return self._slots.get(int(now // _SLOT), {})
 
-    def trim(self, now: float) -> None:
-        """Forget the slots that have passed and are empty."""
+    def count_passed(self, now: float) -> int:
+        """Return the number of handles in the slots before the current one."""
+        passed = bisect_left(self._order, int(now // _SLOT))
+        return sum(len(self._slots[number]) for number in self._order[:passed])
+
+    def take_passed(self, now: float, limit: int) -> list[str]:
+        """Remove and return at most *limit* handles of those slots, oldest slot first.
+
+        What is over is taken from the end of a slot, for dicts get slower at finding
+        their first entry with every one that was removed before it.
+        """
+        taken: list[str] = []
+        emptied = 0
         current = int(now // _SLOT)
-        passed = 0
         for number in self._order:
-            if number >= current or self._slots[number]:
+            if number >= current:
+                break
+            slot = self._slots[number]
+            while slot and len(taken) < limit:
+                taken.append(slot.popitem()[0])
+            if slot:
                 break
             del self._slots[number]
-            passed += 1
-        del self._order[:passed]
+            emptied += 1
+        del self._order[:emptied]
+        return taken
+
+
+class _PrincipalIndex:
+    """Handles by principal: one as it is, since most have one, several in a dict."""
+
+    def __init__(self) -> None:
+        self._shards: list[dict[str, str | dict[str, None]]]
+        self._shards = [{} for _ in range(_SHARDS)]
+
+    def handles(self, principal: str) -> list[str]:
+        theirs = self._shard(principal).get(principal, {})
+        return [theirs] if isinstance(theirs, str) else list(theirs)
+
+    def add(self, principal: str, handle: str) -> None:
+        shard = self._shard(principal)
+        theirs = shard.get(principal, handle)
+        if isinstance(theirs, dict):
+            theirs[handle] = None
+        elif theirs == handle:
+            shard[principal] = handle
+        else:
+            shard[principal] = {theirs: None, handle: None}
+
+    def discard(self, principal: str, handle: str) -> None:
+        shard = self._shard(principal)
+        theirs = shard.get(principal)
+        if isinstance(theirs, dict):
+            theirs.pop(handle, None)
+        if not theirs or theirs == handle:
+            shard.pop(principal, None)
+
+    def _shard(self, principal: str) -> dict[str, str | dict[str, None]]:
+        return self._shards[hash(principal) % _SHARDS]

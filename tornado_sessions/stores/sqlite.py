@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +21,6 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
-    Meta,
     Outcome,
     Record,
     Store,
@@ -32,34 +32,12 @@ from tornado_sessions.stores.sqlite_connection import (
     Snapshot,
     Transaction,
 )
+from tornado_sessions.stores.sqlite_rows import blob, is_text, raw_value, record_of
+from tornado_sessions.stores.sqlite_schema import migrate, tables
 from tornado_sessions.stores.url import path_from
 
 T = TypeVar("T")
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE {records} (
-            handle TEXT PRIMARY KEY, epoch INTEGER NOT NULL, token BLOB NOT NULL,
-            created_at REAL NOT NULL, last_seen_at REAL NOT NULL,
-            expires_at REAL NOT NULL, epoch_at REAL NOT NULL, principal TEXT,
-            persistent INTEGER, user_agent TEXT NOT NULL, ip TEXT NOT NULL,
-            rotated_at REAL NOT NULL, previous BLOB, salt BLOB, confirmed_at REAL
-        ) WITHOUT ROWID""",
-        """CREATE TABLE {values} (
-            handle TEXT NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
-            PRIMARY KEY (handle, name)
-        ) WITHOUT ROWID""",
-    ),
-    (
-        "CREATE INDEX {by_expiry} ON {records} (expires_at)",
-        """CREATE INDEX {by_principal} ON {records} (principal)
-            WHERE principal IS NOT NULL""",
-    ),
-)
-"""What takes the schema from version n to n + 1. Only ever appended to."""
-
-_SCHEMA = """CREATE TABLE IF NOT EXISTS "tornado_sessions/schema"
-    (namespace TEXT PRIMARY KEY, version INTEGER NOT NULL)"""
 _COLUMNS = ", ".join(META_FIELDS)
 _ITEM_ERRORS = (
     sqlite3.DataError,
@@ -103,8 +81,7 @@ class SQLiteStore(Store):
                 "for sessions in memory use memory://"
             )
         self._namespace = checked_namespace(namespace)
-        names = ("records", "values", "by_expiry", "by_principal")
-        self._tables = {name: f'"{self._namespace}/{name}"' for name in names}
+        self._tables = tables(self._namespace)
         self._busy_timeout = busy_timeout
         self._writer: Connection | None = None
         self._reader: Connection | None = None
@@ -113,7 +90,7 @@ class SQLiteStore(Store):
         if self._writer is None:
             writer = Connection(self._path, self._busy_timeout)
             try:
-                await writer.run(self._migrate)
+                await writer.run(partial(migrate, self._namespace))
             except BaseException:
                 await writer.close()
                 raise
@@ -136,7 +113,7 @@ class SQLiteStore(Store):
         return await self._write(lambda db: self._commit(db, changes))
 
     async def find(self, principal: str) -> list[Record]:
-        if not _is_text(principal):
+        if not is_text(principal):
             return []
         where = "principal = ? AND expires_at > ?"
         found = await self._read(
@@ -183,32 +160,10 @@ class SQLiteStore(Store):
     def _sql(self, text: str) -> str:
         return text.format(**self._tables)
 
-    def _migrate(self, db: Database) -> None:
-        with Transaction(db):
-            db.execute(_SCHEMA)
-            found = db.execute(
-                'SELECT version FROM "tornado_sessions/schema" WHERE namespace = ?',
-                (self._namespace,),
-            ).fetchone()
-            version = found[0] if found else 0
-            if version > len(MIGRATIONS):
-                raise StoreError(
-                    f"{self._path} has schema version {version}, and this release "
-                    f"knows {len(MIGRATIONS)}: use the release that wrote it, or "
-                    "another file"
-                )
-            for step in MIGRATIONS[version:]:
-                for statement in step:
-                    db.execute(self._sql(statement))
-            db.execute(
-                'INSERT OR REPLACE INTO "tornado_sessions/schema" VALUES (?, ?)',
-                (self._namespace, len(MIGRATIONS)),
-            )
-
     def _load(
         self, db: Database, handles: Sequence[str]
     ) -> list[Record | CodecError | None]:
-        asked = [handle for handle in handles if _is_text(handle)]
+        asked = [handle for handle in handles if is_text(handle)]
         where = f"handle IN ({_marks(asked)}) AND expires_at > ?"
         found = self._select(db, where, (*asked, self.clock()))
         return [found.get(handle) for handle in handles]
@@ -227,7 +182,7 @@ class SQLiteStore(Store):
                 self._sql(f"{query} ({_marks(handles)})"), handles
             ):
                 pairs[handle].append((name, value))
-        return {row[0]: _record(row, pairs[row[0]]) for row in rows}
+        return {row[0]: record_of(row, pairs[row[0]]) for row in rows}
 
     def _commit(
         self, db: Database, changes: Sequence[Change]
@@ -245,7 +200,7 @@ class SQLiteStore(Store):
         now = self.clock()
         if isinstance(change, Create):
             return self._create(db, change, now)
-        if not _is_text(change.handle):
+        if not is_text(change.handle):
             return Outcome.GONE
         if isinstance(change, Delete):
             return self._delete(db, change.handle, now)
@@ -284,7 +239,7 @@ class SQLiteStore(Store):
         if change.meta:
             self._update(db, change)
         query = self._sql("DELETE FROM {values} WHERE handle = ? AND name = ?")
-        db.executemany(query, [(change.handle, _blob(name)) for name in change.unset])
+        db.executemany(query, [(change.handle, blob(name)) for name in change.unset])
         self._set(db, change.handle, change.set.items())
         return Outcome.APPLIED
 
@@ -301,14 +256,14 @@ class SQLiteStore(Store):
 
     def _holds(self, db: Database, handle: str, name: str, raw: bytes | None) -> bool:
         query = self._sql("SELECT value FROM {values} WHERE handle = ? AND name = ?")
-        row = db.execute(query, (handle, _blob(name))).fetchone()
+        row = db.execute(query, (handle, blob(name))).fetchone()
         return (row[0] if row else None) == raw
 
     def _set(
         self, db: Database, handle: str, items: Iterable[tuple[str, bytes]]
     ) -> None:
         query = self._sql("INSERT OR REPLACE INTO {values} VALUES (?, ?, ?)")
-        db.executemany(query, [(handle, _blob(k), _raw(v)) for k, v in items])
+        db.executemany(query, [(handle, blob(k), raw_value(v)) for k, v in items])
 
     def _delete(self, db: Database, handle: str, now: float) -> Outcome:
         query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")
@@ -334,36 +289,6 @@ class SQLiteStore(Store):
 
 def _marks(items: Sequence[object]) -> str:
     return ", ".join("?" * len(items))
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether SQLite can hold *name* as text: not if it has lone surrogates."""
-    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
-
-
-def _blob(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
-
-
-def _raw(value: bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise TypeError(f"a stored value must be bytes, not {type(value).__name__}")
-    return value
-
-
-def _record(
-    row: tuple[Any, ...], pairs: list[tuple[bytes, bytes]]
-) -> Record | CodecError:
-    fields = dict(zip(META_FIELDS, row[1:], strict=True))
-    try:
-        # SQLite types are advice: what a row really holds is checked here.
-        meta = msgspec.convert(fields, Meta, strict=False)
-        values = {
-            name.decode("utf-8", "surrogatepass"): _raw(value) for name, value in pairs
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        return CodecError(f"its rows in the database are malformed: {error}")
-    return Record(row[0], meta, values)
 
 
 def _unusable(error: Exception) -> StoreError:

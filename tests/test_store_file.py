@@ -1,0 +1,211 @@
+"""FileStore, against the contract and against what disks do."""
+
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import IsolatedAsyncioTestCase
+
+import pytest
+
+from diskkit import foreign_folder, tiny_disk
+from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
+from tornado_sessions.stores.file import FileStore
+from tornado_sessions.stores.file_format import MAGIC
+from tornado_sessions.testing import FakeClock, StoreConformance
+
+APPLIED = Outcome.APPLIED
+
+
+def record_file(folder, handle, namespace="tornado_sessions"):
+    name = hashlib.sha256(handle.encode()).hexdigest()
+    return Path(folder) / namespace / "records" / name[:2] / name
+
+
+class TestFileStore(StoreConformance, IsolatedAsyncioTestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    async def make_store(self, clock, namespace):
+        return FileStore(self.folder, namespace=namespace, clock=clock)
+
+    async def corrupt(self, store, handle):
+        path = record_file(self.folder, handle, self.namespace)
+        path.write_bytes(path.read_bytes()[:-3])
+
+
+def create(handle, size=1, principal=None, ttl=1000.0):
+    now = FakeClock()()
+    times = dict.fromkeys(("created_at", "last_seen_at", "epoch_at", "rotated_at"), now)
+    meta = Meta(token=b"t", expires_at=now + ttl, principal=principal, **times)
+    return Create(handle, meta, {"k": b"v" * size})
+
+
+def files(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with FileStore(tmp_path / "sessions") as opened:
+        yield opened
+
+
+async def test_only_the_owner_can_read(store, tmp_path):
+    """S9: whatever the umask, files are 0600 and the folders above them 0700."""
+    before = os.umask(0)
+    try:
+        await store.commit([create("h", principal="alice")])
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in files(tmp_path)}
+    assert modes == {0o600}
+    root = tmp_path / "sessions" / "tornado_sessions"
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+async def test_names_are_hashes(store, tmp_path):
+    """R5, S9: neither a handle nor a principal becomes part of a path."""
+    odd = "../../../etc/passwd"
+    assert await store.commit([create(odd, principal="../alice")]) == [APPLIED]
+    assert record_file(tmp_path / "sessions", odd).exists()
+    below = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")}
+    assert not any("etc" in name or "alice" in name for name in below)
+    assert not (tmp_path.parent / "etc").exists()
+
+
+async def test_files_do_not_pile_up(store, tmp_path):
+    """R4: after 500 sessions came and went, locks are all that is left, 64 at most."""
+    handles = [f"h{number}" for number in range(500)]
+    await store.commit([create(h, principal=f"user {h}") for h in handles])
+    assert len(files(tmp_path)) > 1000
+    await store.commit([Delete(handle) for handle in handles])
+    assert len(files(tmp_path)) <= 64
+    assert {path.parent.name for path in files(tmp_path)} == {"locks"}
+
+
+async def test_a_sweep_takes_what_a_crash_left(store, tmp_path):
+    """R4: half-written files and expired sessions go; live ones stay."""
+    store.clock = FakeClock()
+    await store.commit([create("live"), create("old", ttl=10, principal="p")])
+    for handle in ("live", "crashed"):
+        path = record_file(tmp_path / "sessions", handle)
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(path.name + ".partial").write_bytes(b"half")
+    store.clock.advance(20)
+    assert await store.sweep(100) == 1
+    kept = [path for path in files(tmp_path) if path.parent.name != "locks"]
+    assert kept == [record_file(tmp_path / "sessions", "live")]
+
+
+DAMAGES = {
+    "truncated": lambda raw: raw[:-1],
+    "empty": lambda raw: b"",
+    "only the magic": lambda raw: raw[:4],
+    "garbage": lambda raw: os.urandom(len(raw)),
+    "one bit": lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]),
+    "another version": lambda raw: b"TSF9" + raw[len(MAGIC) :],
+    "text": lambda raw: b'{"visits": 1}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_file(store, tmp_path, damage):
+    """S6, F3: it is a `CodecError` in its place, and its neighbours are untouched."""
+    await store.commit([create(handle, principal="p") for handle in "abc"])
+    path = record_file(tmp_path / "sessions", "b")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    first, broken, last = await store.load(["a", "b", "c"])
+    assert isinstance(broken, CodecError)
+    assert (first.values, last.values) == ({"k": b"v"}, {"k": b"v"})
+    assert sorted(record.handle for record in await store.find("p")) == ["a", "c"]
+    outcomes = await store.commit([Apply(handle=h, set={"x": b"1"}) for h in "abc"])
+    assert [outcomes[0], outcomes[2]] == [APPLIED, APPLIED]
+
+
+async def test_a_full_disk():
+    """F3: a `StoreError` that says so; the old record and its neighbours are whole."""
+    with tiny_disk() as folder:
+        async with FileStore(folder) as store:
+            await store.commit([create("old", 100), create("other", 100)])
+            change = Apply(handle="old", set={"k": os.urandom(200_000)})
+            (outcome,) = await store.commit([change])
+            assert isinstance(outcome, StoreError)
+            assert "free space" in str(outcome)
+            assert isinstance(outcome.__cause__, OSError)
+            old, other = await store.load(["old", "other"])
+            assert old.values == other.values == {"k": b"v" * 100}
+            assert not [path for path in files(folder) if path.suffix == ".partial"]
+            assert await store.commit([Delete("old")]) == [APPLIED]
+
+
+async def test_a_read_only_directory():
+    """F3: reading goes on; a change is a `StoreError` that names the directory."""
+    with foreign_folder() as (folder, read_only):
+        async with FileStore(folder) as store:
+            await store.commit([create("h")])
+            with read_only():
+                (record,) = await store.load(["h"])
+                with pytest.raises(StoreError, match="let this process write") as info:
+                    await store.commit([Apply(handle="h", set={"k": b"2"})])
+            assert str(folder) in str(info.value)
+            assert record.values == {"k": b"v"}
+            assert await store.commit([Apply(handle="h", set={"k": b"2"})]) == [APPLIED]
+
+
+async def test_a_file_in_place_of_the_directory(tmp_path):
+    """F3: opening says that a directory is needed."""
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(StoreError, match="name a directory"):
+        await FileStore(tmp_path / "taken").open()
+
+
+def test_a_directory_is_needed():
+    """F3: no directory, or an impossible namespace, is refused at once."""
+    for bad in (lambda: FileStore(""), lambda: FileStore("x", namespace="../x")):
+        with pytest.raises(ConfigurationError):
+            bad()
+
+
+KILLED_AT_FSYNC = """
+import asyncio, os, signal, sys
+
+sys.path.append(sys.argv[3])  # the working tree, unless it is installed
+
+from tornado_sessions.stores.base import Apply
+from tornado_sessions.stores.file import FileStore
+
+left = int(sys.argv[2])
+
+def fsync(handle):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = fsync
+change = Apply(handle="h", set={"k": b"new"})
+asyncio.run(FileStore(sys.argv[1]).commit([change]))
+"""
+
+
+@pytest.mark.parametrize(("fsync", "expected"), [(1, b"v"), (2, b"new")])
+async def test_killed_while_replacing(store, tmp_path, fsync, expected):
+    """F2: before the file is replaced the old record is there, and then the new one."""
+    await store.commit([create("h")])
+    folder = str(tmp_path / "sessions")
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", KILLED_AT_FSYNC, folder, str(fsync), str(root)]
+    killed = subprocess.run(command, cwd=tmp_path, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    (record,) = await store.load(["h"])
+    assert record.values == {"k": expected}
+    assert await store.commit([Apply(handle="h", set={"k": b"more"})]) == [APPLIED]
+    assert not [path for path in files(tmp_path) if path.suffix == ".partial"]

@@ -1,0 +1,95 @@
+"""MemoryStore, against the contract and against its own bookkeeping."""
+
+import random
+from unittest import IsolatedAsyncioTestCase
+
+from tornado_sessions.stores.base import Apply, Create, Delete, Meta
+from tornado_sessions.stores.memory import MemoryStore
+from tornado_sessions.testing import FakeClock, StoreConformance
+
+
+class TestMemoryStore(StoreConformance, IsolatedAsyncioTestCase):
+    async def make_store(self, clock, namespace):
+        return MemoryStore(clock=clock)
+
+
+def create(clock, handle, ttl, principal=None):
+    now = clock()
+    times = dict.fromkeys(("created_at", "last_seen_at", "epoch_at", "rotated_at"), now)
+    meta = Meta(token=b"t", expires_at=now + ttl, principal=principal, **times)
+    return Create(handle, meta, {"k": b"v"})
+
+
+def random_change(chance, clock):
+    """Do something to one of 12,000 sessions, most of which live for minutes."""
+    handle = f"h{chance.randrange(12_000)}"
+    principal = chance.choice([None, "alice", "bob", "carol"])
+    expires_at = clock() + chance.uniform(0, 1000)
+    return chance.choice(
+        [
+            create(clock, handle, chance.uniform(0, 600), principal),
+            create(clock, handle, chance.uniform(0, 600)),
+            Apply(handle=handle, meta={"expires_at": expires_at}),
+            Apply(handle=handle, meta={"principal": principal}),
+            Delete(handle),
+        ]
+    )
+
+
+def check_bookkeeping(store):
+    """Both indexes hold exactly what the records say."""
+    records = [record for shard in store._shards for record in shard.values()]
+    due = [handle for slot in store._expiry._slots.values() for handle in slot]
+    assert sorted(due) == sorted(record.handle for record in records)
+    theirs = {(p, h) for p, handles in store._principals.items() for h in handles}
+    principals = {(one.meta.principal, one.handle) for one in records}
+    assert theirs == {pair for pair in principals if pair[0] is not None}
+    assert sorted(store._expiry._order) == sorted(store._expiry._slots)
+
+
+async def test_bookkeeping_of_ten_thousand_sessions():
+    """R3, R4, P6: after 15,000 random changes and sweeps, the indexes are exact."""
+    chance, clock = random.Random(7), FakeClock(1e9)
+    store = MemoryStore(clock=clock)
+    await store.commit([create(clock, f"h{n}", 600, "alice") for n in range(10_000)])
+    for _ in range(30):
+        await store.commit([random_change(chance, clock) for _ in range(500)])
+        clock.advance(chance.uniform(0, 20))
+        while await store.sweep(chance.randrange(1, 200)):
+            pass
+        check_bookkeeping(store)
+        live = [record async for record in store.iterate()]
+        assert len(live) == await store.count()
+        assert all(record.meta.expires_at > clock() for record in live)
+    clock.advance(2000)
+    while await store.sweep(256):
+        pass
+    assert not any(store._shards)
+    assert store._principals == {}
+
+
+async def test_a_sweep_is_a_bounded_slice():
+    """P6, R4: however many have expired, one call deletes *limit* and looks at few."""
+    clock = FakeClock(1e9)
+    store = MemoryStore(clock=clock)
+    for number in range(20):
+        some = [create(clock, f"h{number}-{n}", number + 1) for n in range(500)]
+        await store.commit(some)
+    clock.advance(5000)
+    looked_at = []
+    live = store._live
+    store._live = lambda handle, now: looked_at.append(handle) or live(handle, now)
+    assert await store.sweep(10) == 10
+    assert len(looked_at) <= 20
+    assert sum(map(len, store._shards)) == 10_000 - 10
+
+
+async def test_what_is_about_to_expire_hides_nothing():
+    """R4: a sweep that returns less than its limit left nothing that has expired."""
+    clock = FakeClock(8e8)  # the beginning of a slot of the expiry index
+    store = MemoryStore(clock=clock)
+    await store.commit([create(clock, f"live{n}", 7) for n in range(100)])
+    await store.commit([create(clock, f"old{n}", 1) for n in range(3)])
+    clock.advance(2)
+    assert await store.sweep(10) == 3
+    assert await store.count() == 100

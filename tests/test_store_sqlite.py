@@ -1,0 +1,233 @@
+"""SQLiteStore, against the contract and against what databases do."""
+
+import os
+import sqlite3
+import stat
+import tempfile
+import time
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from unittest import IsolatedAsyncioTestCase
+
+import pytest
+
+from diskkit import foreign_folder, tiny_disk
+from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.stores.base import Apply, Create, Meta, Outcome
+from tornado_sessions.stores.sqlite import SQLiteStore
+from tornado_sessions.stores.sqlite_schema import MIGRATIONS
+from tornado_sessions.testing import FakeClock, StoreConformance
+
+APPLIED = Outcome.APPLIED
+SCHEMA = '"tornado_sessions/schema"'
+
+
+class TestSQLiteStore(StoreConformance, IsolatedAsyncioTestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "sessions.db"
+
+    async def make_store(self, clock, namespace):
+        return SQLiteStore(self.path, namespace=namespace, clock=clock)
+
+    async def corrupt(self, store, handle):
+        table = f'"{self.namespace}/records"'
+        run(self.path, f"UPDATE {table} SET epoch = 'x' WHERE handle = ?", handle)
+
+
+def run(path, statement, *parameters):
+    """Run one statement on a connection of its own."""
+    with closing(sqlite3.connect(path)) as db, db:
+        return db.execute(statement, parameters).fetchall()
+
+
+def create(handle, size=1, principal=None):
+    now = FakeClock()()
+    times = dict.fromkeys(("created_at", "last_seen_at", "epoch_at", "rotated_at"), now)
+    meta = Meta(token=b"t", expires_at=now + 1000, principal=principal, **times)
+    return Create(handle, meta, {"k": b"v" * size})
+
+
+def change(size=1):
+    return Apply(handle="h", set={"k": os.urandom(size)})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sessions.db"
+
+
+@pytest.fixture
+async def store(path):
+    async with SQLiteStore(path) as opened:
+        await opened.commit([create("h", principal="p")])
+        yield opened
+
+
+async def test_wal_and_full_sync(store, path):
+    """F2: the write-ahead log is on, and each commit waits for the disk."""
+    asked = "PRAGMA journal_mode", "PRAGMA synchronous"
+    found = await store._writer.run(lambda db: [*map(one_value(db), asked)])
+    assert found == ["wal", 2]
+    assert run(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def one_value(db):
+    return lambda statement: db.execute(statement).fetchone()[0]
+
+
+async def test_only_the_owner_can_read(store, path):
+    """S9: the database file and what SQLite puts beside it are 0600."""
+    modes = {
+        one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()
+    }
+    assert set(modes.values()) == {0o600}
+    assert path.name in modes
+
+
+async def test_one_batch_is_one_transaction(store):
+    """R1, P5: the changes of a batch share one commit."""
+    statements = []
+    await store._writer.run(lambda db: db.set_trace_callback(statements.append))
+    await store.commit([create(f"h{number}") for number in range(50)])
+    assert statements.count("COMMIT") == 1
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+async def test_an_older_schema_is_migrated(path, version):
+    """R4, F2: a database of any older schema version is brought up to date."""
+    names = ("records", "values", "by_expiry", "by_principal")
+    tables = {name: f'"tornado_sessions/{name}"' for name in names}
+    columns = "(namespace TEXT PRIMARY KEY, version INTEGER NOT NULL)"
+    run(path, f"CREATE TABLE {SCHEMA} {columns}")
+    if version:
+        run(path, f"INSERT INTO {SCHEMA} VALUES ('tornado_sessions', ?)", version)
+    for statement in chain.from_iterable(MIGRATIONS[:version]):
+        run(path, statement.format(**tables))
+    async with SQLiteStore(path) as store:
+        assert await store.commit([create("h", principal="p")]) == [APPLIED]
+        assert [record.handle for record in await store.find("p")] == ["h"]
+    assert run(path, f"SELECT version FROM {SCHEMA}") == [(len(MIGRATIONS),)]
+    indexes = run(path, "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%'")
+    assert len(indexes) == 2
+
+
+async def test_a_newer_schema_is_refused(store, path):
+    """F3: a database of a later release is left alone, and the error says why."""
+    await store.close()
+    run(path, f"UPDATE {SCHEMA} SET version = 99")
+    with pytest.raises(StoreError, match="schema version 99"):
+        await store.open()
+    run(path, f"UPDATE {SCHEMA} SET version = ?", len(MIGRATIONS))
+    assert await store.count() == 1
+
+
+async def test_not_a_database(path):
+    """F3: another file under that name is not touched, and the error says what to do."""
+    path.write_text("Dear diary, " * 1000)
+    with pytest.raises(StoreError, match="name another file") as info:
+        await SQLiteStore(path).open()
+    assert isinstance(info.value.__cause__, sqlite3.DatabaseError)
+    assert path.read_text().startswith("Dear diary")
+
+
+BAD_ROWS = (
+    "UPDATE \"tornado_sessions/records\" SET token = 'a text' WHERE handle = 'b'",
+    "UPDATE \"tornado_sessions/records\" SET epoch = x'00' WHERE handle = 'b'",
+    "UPDATE \"tornado_sessions/records\" SET ip = CAST(x'ff' AS TEXT) WHERE handle = 'b'",
+    "UPDATE \"tornado_sessions/values\" SET value = 'text' WHERE handle = 'b'",
+    "UPDATE \"tornado_sessions/values\" SET name = x'ff' WHERE handle = 'b'",
+    "UPDATE \"tornado_sessions/values\" SET name = 'text' WHERE handle = 'b'",
+)
+
+
+@pytest.mark.parametrize("damage", BAD_ROWS)
+async def test_a_corrupt_row(store, path, damage):
+    """S6, F3: it is a `CodecError` in its place, and its neighbours are untouched."""
+    await store.commit([create(handle, principal="q") for handle in "abc"])
+    run(path, damage)
+    first, broken, last = await store.load(["a", "b", "c"])
+    assert isinstance(broken, CodecError)
+    assert (first.values, last.values) == ({"k": b"v"}, {"k": b"v"})
+    assert sorted(record.handle for record in await store.find("q")) == ["a", "c"]
+    assert len([record async for record in store.iterate()]) == 3
+
+
+async def test_a_corrupt_page(store, path):
+    """F3: damage below SQLite is a `StoreError` that says what to do."""
+    await store.commit([create(f"h{number}", 3000) for number in range(100)])
+    await store.close()
+    raw = bytearray(path.read_bytes())
+    raw[4096:] = os.urandom(len(raw) - 4096)
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="restore it") as info:
+        await store.load(["h"])
+    assert isinstance(info.value.__cause__, sqlite3.DatabaseError)
+
+
+async def test_a_missing_directory(tmp_path):
+    """F3: opening says which directory to create, and creates nothing."""
+    with pytest.raises(StoreError, match="create its directory first"):
+        await SQLiteStore(tmp_path / "none" / "sessions.db").open()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_read_only_file():
+    """F3: a change is a `StoreError` that says what to allow; nothing is lost."""
+    with foreign_folder() as (folder, read_only):
+        path = folder / "sessions.db"
+        async with SQLiteStore(path) as store:
+            await store.commit([create("h")])
+        with read_only(), pytest.raises(StoreError, match="let this process") as info:
+            await SQLiteStore(path).commit([change()])
+        assert str(path) in str(info.value)
+        async with SQLiteStore(path) as store:
+            (record,) = await store.load(["h"])
+        assert record.values == {"k": b"v"}
+
+
+async def test_locked_by_another_process(path):
+    """F1, F3: a commit waits for busy_timeout, then fails; reads go on all the time."""
+    async with SQLiteStore(path, busy_timeout=0.3) as store:
+        await store.commit([create("h")])
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="another process holds it"):
+                await store.commit([change()])
+            assert 0.25 <= time.monotonic() - began < 5
+            assert await store.count() == 1
+            other.execute("ROLLBACK")
+        assert await store.commit([change()]) == [APPLIED]
+
+
+async def test_a_full_database(store):
+    """F3: a batch that does not fit is refused as a whole; what was there stays."""
+    await store._writer.run(lambda db: db.execute("PRAGMA max_page_count = 20"))
+    with pytest.raises(StoreError, match="free some space"):
+        await store.commit([change(), create("large", 200_000)])
+    (record,) = await store.load(["h"])
+    assert record.values == {"k": b"v"}
+    assert await store.commit([change()]) == [APPLIED]
+
+
+async def test_a_full_disk():
+    """F3: an error that says what to do, and all is well once there is room."""
+    with tiny_disk() as folder:
+        async with SQLiteStore(folder / "sessions.db") as store:
+            await store.commit([create("h")])
+            with pytest.raises(StoreError, match=r"sessions\.db"):
+                await store.commit([change(200_000)])
+            (record,) = await store.load(["h"])
+            assert record.values == {"k": b"v"}
+
+
+def test_a_file_is_needed():
+    """F3: no file, or an impossible namespace, is refused at once."""
+    for bad in ("", ":memory:", "sqlite:///"):
+        with pytest.raises(ConfigurationError):
+            SQLiteStore(bad)
+    with pytest.raises(ConfigurationError):
+        SQLiteStore("sessions.db", namespace='x"; DROP TABLE')
