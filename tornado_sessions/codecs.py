@@ -138,9 +138,7 @@ def _pack_dict(value: dict[Any, Any], depth: int) -> Any:
 
 def _unsafe(key: str) -> bool:
     """Tell a key that reads as a tag, or that UTF-8 cannot express."""
-    if key.isascii():
-        return key[:1] == "$"
-    return type(_pack_str(key, 0)) is dict
+    return key[:1] == "$" or type(_pack_str(key, 0)) is dict
 
 
 def _base64(raw: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from tornado.process import task_id
 
 from tornado_sessions.coalescer import Coalescer
-from tornado_sessions.errors import CodecError, StoreError
+from tornado_sessions.errors import CodecError, SessionError, StoreError
 from tornado_sessions.stores.base import Change, Outcome, Record, Store
 
 log = logging.getLogger("tornado_sessions")
@@ -79,7 +79,9 @@ class StoreLink:
         if self.store.immediate:
             outcomes = await self._within("commit", self.store.commit(changes))
             return [_raised(one) for one in outcomes]
-        return await asyncio.gather(*map(self._commits.submit, changes))
+        answers = [self._commits.submit(change) for change in changes]
+        done = await asyncio.gather(*answers, return_exceptions=True)
+        return [_raised(one) for one in done]
 
     async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
         """Call *method* with the store, outside any batch."""
@@ -128,7 +130,9 @@ def _raised_unless_unreadable(
     return loaded
 
 
-def _raised(outcome: Outcome | Exception) -> Outcome:
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+def _raised(outcome: Outcome | BaseException) -> Outcome:
+    if not isinstance(outcome, BaseException):
+        return outcome
+    if isinstance(outcome, Exception) and not isinstance(outcome, SessionError):
+        raise StoreError(f"commit: the store failed: {outcome}") from outcome
+    raise outcome

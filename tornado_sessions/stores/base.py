@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
-from tornado_sessions.errors import CodecError, ConfigurationError
+from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -152,6 +152,13 @@ def merged_record(record: Record, change: Apply) -> Record | None:
     kept = {key: raw for key, raw in values.items() if key not in change.unset}
     meta = merged_meta(record.meta, change.meta)
     return Record(record.handle, meta, {**kept, **change.set})
+
+
+def unusable(error: Exception) -> StoreError:
+    """Return the answer to a change that no store can keep, for *error* (R1)."""
+    failure = StoreError(f"this change cannot be stored: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def checked_namespace(namespace: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.errors import CodecError, ConfigurationError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     Change,
@@ -35,10 +34,13 @@ from tornado_sessions.stores.base import (
     Store,
     checked_namespace,
     merged_record,
+    unusable,
 )
 from tornado_sessions.stores.file_format import (
     decoded,
     encoded,
+    explained,
+    locked,
     sync_directory,
     write_durably,
 )
@@ -142,14 +144,7 @@ class FileStore(Store):
         try:
             return work()
         except OSError as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: OSError) -> StoreError:
-        advice = {
-            PermissionError: "let this process write to it",
-            NotADirectoryError: "name a directory, not a file",
-        }.get(type(error), "check the disk and its free space; nothing else was lost")
-        return StoreError(f"sessions in {self._root}: {error.strerror}; {advice}")
+            raise explained(error, self._root) from error
 
     def _prepare(self) -> None:
         def make() -> None:
@@ -187,12 +182,9 @@ class FileStore(Store):
         try:
             return self._carry_out(change)
         except OSError as error:
-            failure: Exception = self._explained(error)
-            failure.__cause__ = error
+            return explained(error, self._root)
         except (TypeError, ValueError, AttributeError) as error:
-            failure = StoreError(f"this change cannot be stored: {error}")
-            failure.__cause__ = error
-        return failure
+            return unusable(error)
 
     def _carry_out(self, change: Change) -> Outcome:
         name = file_name(change.handle)
@@ -236,15 +228,8 @@ class FileStore(Store):
         if isinstance(record, Record) and record.meta.principal is not None:
             self._principals.discard(record.meta.principal, name)
 
-    @contextlib.contextmanager
-    def _locked(self, lock: str) -> Iterator[None]:
-        path = self._root / "locks" / lock
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def _locked(self, lock: str) -> contextlib.AbstractContextManager[None]:
+        return locked(self._root / "locks" / lock)
 
     def _find(self, principal: str) -> list[Record]:
         found = []

@@ -1,14 +1,17 @@
-"""What a session's file holds, and how it gets to the disk."""
+"""What a session's file holds, and how it gets to the disk (POSIX only)."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from tornado_sessions.errors import CodecError
+from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.stores.base import Record
 
 MAGIC = b"TSF1"
@@ -68,3 +71,25 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file *path* against all threads and processes."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def explained(error: OSError, root: Path) -> StoreError:
+    """Return what *error* means for the sessions in *root*, and what to do."""
+    advice = {
+        PermissionError: "let this process write to it",
+        NotADirectoryError: "name a directory, not a file",
+    }.get(type(error), "check the disk and its free space; nothing else was lost")
+    failure = StoreError(f"sessions in {root}: {error.strerror}; {advice}")
+    failure.__cause__ = error
+    return failure

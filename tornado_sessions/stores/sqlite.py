@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.errors import CodecError, ConfigurationError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     META_FIELDS,
@@ -25,6 +25,7 @@ from tornado_sessions.stores.base import (
     Record,
     Store,
     checked_namespace,
+    unusable,
 )
 from tornado_sessions.stores.sqlite_connection import (
     Connection,
@@ -192,7 +193,7 @@ class SQLiteStore(Store):
                 return [self._carry_out(db, change) for change in changes]
         except _ITEM_ERRORS as error:
             if len(changes) == 1:
-                return [_unusable(error)]
+                return [unusable(error)]
             # One item is at fault: its neighbours go without it (R1).
             return [self._commit(db, [change])[0] for change in changes]
 
@@ -289,9 +290,3 @@ class SQLiteStore(Store):
 
 def _marks(items: Sequence[object]) -> str:
     return ", ".join("?" * len(items))
-
-
-def _unusable(error: Exception) -> StoreError:
-    failure = StoreError(f"this change cannot be stored: {error}")
-    failure.__cause__ = error
-    return failure
