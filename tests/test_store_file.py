@@ -105,6 +105,33 @@ async def test_a_sweep_takes_what_a_crash_left(store, tmp_path):
     assert kept == [record_file(tmp_path / "sessions", "live")]
 
 
+class Raced(FileStore):
+    """Lets something happen between the first look at a file and its lock."""
+
+    race = None
+
+    def _locked(self, lock):
+        race, self.race = self.race, None
+        if race is not None:
+            race()
+        return super()._locked(lock)
+
+
+async def test_a_sweep_looks_again_under_the_lock(store, tmp_path):
+    """C1, C4, R4: a life that is extended at the last moment is not swept."""
+    await store.commit([create("h", ttl=10)])
+    clock = FakeClock()
+    sweeping = Raced(tmp_path / "sessions", clock=clock)
+    clock.advance(20)
+    later = Apply(handle="h", meta={"expires_at": clock() + 100})
+    sweeping.race = lambda: store._commit_one(later)
+    assert await sweeping.sweep(10) == 0
+    assert [record.handle for record in await store.load(["h"])] == ["h"]
+    clock.advance(200)
+    assert await sweeping.sweep(10) == 1
+    await sweeping.close()
+
+
 DAMAGES = {
     "truncated": lambda raw: raw[:-1],
     "empty": lambda raw: b"",

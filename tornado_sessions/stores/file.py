@@ -88,13 +88,13 @@ class FileStore(Store):
     async def open(self) -> None:
         if self._threads is None:
             threads = ThreadPoolExecutor(_THREADS, "tornado-sessions-file")
-            await asyncio.get_running_loop().run_in_executor(threads, self._prepare)
+            await self._in(threads, self._prepare)
             self._threads = threads
 
     async def close(self) -> None:
         threads, self._threads = self._threads, None
         if threads is not None:
-            await asyncio.get_running_loop().run_in_executor(None, threads.shutdown)
+            await self._in(None, threads.shutdown)
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         return await self._run(lambda: [self._live(file_name(h)) for h in handles])
@@ -137,22 +137,18 @@ class FileStore(Store):
 
     async def _run(self, work: Callable[[], T]) -> T:
         await self.open()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._explaining, work)
+        return await self._in(self._threads, work)
 
-    def _explaining(self, work: Callable[[], T]) -> T:
+    async def _in(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
         try:
-            return work()
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         except OSError as error:
             raise explained(error, self._root) from error
 
     def _prepare(self) -> None:
-        def make() -> None:
-            for folder in ("records", "principals", "locks"):
-                (self._root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root.chmod(0o700)
-
-        self._explaining(make)
+        for folder in ("records", "principals", "locks"):
+            (self._root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.chmod(0o700)
 
     def _path(self, name: str) -> Path:
         return self._root / "records" / name[:2] / name
