@@ -269,7 +269,7 @@ class SessionMixin(RequestHandler):
     def _session_refuse(self, error: SessionError) -> Sent:
         """Answer with an error page instead; the data of this request are dropped."""
         assert self._visitor_session is not None
-        if isinstance(error, ResponseStarted):
+        if isinstance(error, ResponseStarted) or self.get_status() >= 500:
             self._session_settled = self._session_reported = True
         elif isinstance(error, StoreError):
             self._visitor_session.sealed = SessionError(
