@@ -1,0 +1,279 @@
+"""A store that is down, slow or hanging: what visitors, logs and hooks see."""
+
+import asyncio
+
+import pytest
+from tornado.web import HTTPError
+
+from httpkit import Acts, Counter, Page, serving, session_cookies
+from httpkit_stores import (
+    AsyncStore,
+    FailingImmediateStore,
+    FailingStore,
+    ParkedStore,
+    on_both_paths,
+    soon,
+)
+from tornado_sessions import SessionError, StoreError
+
+failing = pytest.mark.parametrize(
+    "make_store",
+    [FailingImmediateStore, FailingStore],
+    ids=["immediate", "asynchronous"],
+)
+
+
+class Watched(Counter):
+    """Notes that it ran and which status it had at the end."""
+
+    ran: list
+    final: list
+
+    def prepare(self):
+        self.ran.append("prepare")
+
+    def on_finish(self):
+        self.final.append(self.get_status())
+
+
+def watched():
+    return type("Watched", (Watched,), {"ran": [], "final": []})
+
+
+@failing
+async def test_a_store_that_is_down_for_loading(make_store):
+    """T1 T3: a session that cannot be loaded is a 503 before any application code."""
+    handler = watched()
+    async with serving(handler, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        handler.ran.clear()
+        site.store.failing.add("load")
+        answer = await visitor.get()
+        assert (answer.code, session_cookies(answer)) == (503, [])
+        assert site.access[-1] == (503, "/")
+        assert handler.ran == []
+        assert handler.final == [200, 503]
+        site.store.failing.clear()
+        assert (await visitor.get()).body == b'{"n": 1}'
+
+
+@failing
+async def test_visitors_without_a_cookie_do_not_notice(make_store):
+    """F1 S1: a request without a cookie is served while the store is down."""
+    async with serving(Counter, make_store("load", "commit")) as site:
+        answer = await site.visitor().get()
+        assert (answer.code, answer.body) == (200, b'{"n": null}')
+        assert site.store.calls == []
+
+
+@failing
+async def test_the_error_page_gets_an_empty_session(make_store):
+    """T1: in the page of that 503 self.session is empty, and refuses to be written."""
+    told = []
+
+    class Custom(Counter):
+        def write_error(self, status_code, **kwargs):
+            try:
+                self.session["n"] = 5
+            except SessionError as error:
+                told.append(str(error))
+            self.finish({"len": len(self.session), "user": self.current_user})
+
+    async with serving(Custom, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        site.store.failing.add("load")
+        answer = await visitor.get()
+    assert (answer.code, answer.body) == (503, b'{"len": 0, "user": null}')
+    assert told == ["the session could not be loaded"]
+
+
+@failing
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+async def test_a_store_that_is_down_for_the_commit(make_store, known):
+    """T3: what could not be stored is a 503 with no cookie, in log and hooks as well."""
+    handler = watched()
+    async with serving(handler, make_store()) as site:
+        visitor = site.visitor()
+        if known:
+            await visitor.post()
+        before = site.store.records
+        site.store.failing.add("commit")
+        answer = await visitor.post()
+        assert (answer.code, session_cookies(answer)) == (503, [])
+        assert b'"n"' not in answer.body
+        assert site.access[-1] == (503, "/")
+        assert handler.final[-1] == 503
+        assert site.store.records == before
+        site.store.failing.clear()
+        assert (await visitor.post()).code == 200
+
+
+class Ends(Page):
+    """Ends the response in the way the path says, with something to store."""
+
+    async def get(self, end):
+        self.session["n"] = 1
+        self.write("half")
+        await getattr(self, end)()
+
+    async def redirected(self):
+        self.redirect("/elsewhere")
+
+    async def flushed(self):
+        self.flush()
+        self.write("more")
+
+    async def awaited(self):
+        await soon(self.flush())
+        self.write("more")
+
+    async def finished(self):
+        await soon(self.finish())
+
+    async def refused(self):
+        raise HTTPError(404)
+
+    async def later(self):
+        self._auto_finish = False
+        asyncio.get_running_loop().call_later(0.001, self.finish)
+
+
+@failing
+@pytest.mark.parametrize(
+    "end", ["redirected", "flushed", "awaited", "finished", "refused", "later"]
+)
+async def test_a_failed_commit_is_a_503_however_it_ends(make_store, end):
+    """T3: redirect, flush, awaited or not, late finish and 404 all become a 503."""
+    async with serving([(r"/(.*)", Ends)], make_store("commit")) as site:
+        answer = await site.visitor().get(f"/{end}")
+        assert answer.code == 503
+        assert "Location" not in answer.headers
+        assert b"half" not in answer.body
+        assert session_cookies(answer) == []
+        assert site.access == [(503, f"/{end}")]
+        assert site.store.calls == ["commit"]
+
+
+@failing
+@pytest.mark.parametrize("intent", ["login", "renew", "destroy"])
+async def test_a_failed_intent_is_a_503(make_store, intent):
+    """T3 K4: login, renewal and destroy that were not carried out send no cookie."""
+
+    class Intends(Counter):
+        def get(self):
+            if intent == "login":
+                self.session.login("ada")
+            elif intent == "renew":
+                self.session.regenerate_id()
+            else:
+                self.session.destroy()
+
+    async with serving(Intends, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        before = site.store.records
+        site.store.failing.add("commit")
+        answer = await visitor.get()
+        assert (answer.code, session_cookies(answer)) == (503, [])
+        assert site.access[-1] == (503, "/")
+        assert site.store.records == before
+        site.store.failing.clear()
+        assert (await visitor.post()).body == b'{"n": 2}'
+
+
+@failing
+async def test_a_failed_save_is_raised_to_the_handler(make_store):
+    """T3: ``save_session()`` raises StoreError; unhandled, that is a 503."""
+
+    class Saves(Page):
+        async def get(self):
+            self.session["n"] = 1
+            await self.save_session()
+
+    async with serving(Saves, make_store("commit")) as site:
+        answer = await site.visitor().get()
+        assert (answer.code, session_cookies(answer)) == (503, [])
+
+
+@failing
+async def test_a_failed_extension_is_not_the_visitors_trouble(make_store):
+    """E3 T3: a read-only answer stays a 200 if only the expiry was not moved."""
+    async with serving(Counter, make_store(), session_idle_timeout=3600) as site:
+        clock = site.store.clock
+        visitor = site.visitor()
+        await visitor.post()
+        site.store.clock = lambda: clock() + 600
+        site.store.failing.add("commit")
+        site.store.forget()
+        answer = await visitor.get()
+    assert (answer.code, answer.body) == (200, b'{"n": 1}')
+    assert site.store.calls == ["load", "commit"]
+
+
+@failing
+async def test_the_policy_anonymous_serves_without_the_session(make_store):
+    """T3: with "anonymous" a failed load gives an empty session; writing is refused."""
+    store = make_store()
+    async with serving(Counter, store, session_on_store_error="anonymous") as site:
+        visitor = site.visitor()
+        await visitor.post()
+        site.store.failing.add("load")
+        read = await visitor.get()
+        wrote = await visitor.post()
+        site.store.failing.clear()
+        assert (await visitor.get()).body == b'{"n": 1}'
+    assert (read.code, read.body) == (200, b'{"n": null}')
+    assert wrote.code == 503
+    assert session_cookies(read) == session_cookies(wrote) == []
+
+
+@pytest.mark.parametrize("call", ["load", "commit"])
+async def test_a_store_that_hangs(call):
+    """F1 T3: a call without an answer is a 503 at the deadline, then all is well."""
+    store = ParkedStore()
+    async with serving(Counter, store, session_store_timeout=0.3) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        gate = store.park(call)
+        answer = await visitor.post()
+        assert answer.code == 503
+        assert site.access[-1] == (503, "/")
+        gate.open()
+        assert (await visitor.post()).body == b'{"n": 2}'
+
+
+@pytest.mark.parametrize("error", [StoreError("full"), OSError("no space left")])
+@on_both_paths
+async def test_a_change_that_fails_alone(make_store, error, caplog):
+    """R1 T3: trouble with one change, whatever it is, is a 503 to its visitor only."""
+
+    class Picky(make_store):
+        async def commit(self, changes):
+            outcomes = await super().commit(changes)
+            bad = ["big" in getattr(change, "set", ()) for change in changes]
+            return [error if b else o for b, o in zip(bad, outcomes, strict=True)]
+
+    async with serving(Acts, Picky()) as site:
+        visitor, neighbour = site.visitor(), site.visitor()
+        for one in (visitor, neighbour):
+            await one.get("/?set=k:1")
+        answers = await asyncio.gather(
+            visitor.get("/?set=big:1"), neighbour.get("/?set=k:2")
+        )
+    assert [answer.code for answer in answers] == [503, 200]
+    assert str(error) in caplog.text
+
+
+async def test_a_store_that_cannot_be_opened():
+    """T1 T3: a store that does not open is a 503 that says so, for who needs it."""
+
+    class Closed(AsyncStore):
+        async def open(self):
+            raise OSError("no such disk")
+
+    async with serving(Counter, Closed()) as site:
+        visitor = site.visitor()
+        assert (await visitor.get()).code == 200
+        assert (await visitor.post()).code == 503

@@ -1,0 +1,203 @@
+"""What happens once headers have left (T4), and once the answer is complete."""
+
+import asyncio
+
+import pytest
+
+from httpkit import Counter, Page, serving, session_cookies
+from httpkit_stores import Gate, ParkedStore, on_both_paths, soon, until
+from tornado_sessions import ResponseStarted
+
+
+def is_late(caplog):
+    errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    return any(isinstance(error, ResponseStarted) for error in errors)
+
+
+class Late(Counter):
+    """GET changes the session after the first flush."""
+
+    async def get(self):
+        self.write("half")
+        await soon(self.flush())
+        self.session["n"] = 99
+        self.write(" and half")
+
+
+@on_both_paths
+async def test_a_change_after_the_flush_is_reported(make_store, caplog):
+    """T4: what is changed after the first flush raises ResponseStarted at the end."""
+    async with serving(Late, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        before = site.store.record
+        await visitor.get()
+        await until(lambda: is_late(caplog))
+        assert site.store.record == before
+
+
+@on_both_paths
+async def test_a_new_session_after_the_flush_is_reported(make_store, caplog):
+    """T4: a session cannot begin once headers have left; nothing is stored."""
+    async with serving(Late, make_store()) as site:
+        answer = await site.visitor().get()
+        await until(lambda: is_late(caplog))
+        assert (session_cookies(answer), site.store.calls) == ([], [])
+
+
+@on_both_paths
+async def test_save_session_after_the_flush_stores(make_store, caplog):
+    """T4: a change after the first flush is stored by ``await save_session()``."""
+
+    class Saves(Counter):
+        async def get(self):
+            await soon(self.flush())
+            self.session["n"] += 10
+            await self.save_session()
+
+    async with serving(Saves, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        answer = await visitor.get()
+        assert (answer.code, session_cookies(answer)) == (200, [])
+        assert (await visitor.post()).body == b'{"n": 12}'
+    assert not is_late(caplog)
+
+
+@pytest.mark.parametrize("begin", ["value", "login", "regenerate"])
+@on_both_paths
+async def test_what_needs_a_cookie_is_refused_after_the_flush(make_store, begin):
+    """T4: save() raises ResponseStarted if a cookie would be due; nothing is stored."""
+    raised = []
+
+    class Saves(Counter):
+        async def get(self):
+            await soon(self.flush())
+            if begin == "value":
+                self.session["n"] = 1
+            elif begin == "login":
+                self.session.login("ada")
+            else:
+                self.session.regenerate_id()
+            try:
+                await self.save_session()
+            except ResponseStarted as error:
+                raised.append(str(error))
+            await self.session.refresh()
+
+    async with serving(Saves, make_store()) as site:
+        visitor = site.visitor()
+        if begin != "value":
+            await visitor.post()
+        before = site.store.records
+        assert (await visitor.get()).code == 200
+        assert site.store.records == before
+    (message,) = raised
+    assert "before the first flush()" in message
+
+
+@on_both_paths
+async def test_destroy_after_the_flush_ends_the_session(make_store):
+    """T4 K4: the server side ends even where no cookie can be cleared any more."""
+
+    class Destroys(Counter):
+        async def get(self):
+            await soon(self.flush())
+            self.session.destroy()
+            await self.save_session()
+
+    async with serving(Destroys, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        assert (await visitor.get()).code == 200
+        assert site.store.records == []
+        assert (await visitor.post()).body == b'{"n": 1}'
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+@on_both_paths
+async def test_a_change_after_finish_is_reported(make_store, known, caplog):
+    """T4: a change after finish() is not stored, and does not go unnoticed."""
+
+    class AfterFinish(Counter):
+        async def get(self):
+            self.session["m"] = 1
+            await soon(self.finish("done"))
+            self.session["n"] = 99
+
+    async with serving(AfterFinish, make_store()) as site:
+        visitor = site.visitor()
+        if known:
+            await visitor.post()
+        assert (await visitor.get()).body == b"done"
+        await until(lambda: is_late(caplog))
+        assert site.store.record.values.get("n") == (b"1" if known else None)
+    assert (200, "/") in site.access
+    assert 500 not in dict(site.access)
+
+
+@on_both_paths
+async def test_reading_after_finish_is_no_change(make_store, caplog):
+    """T5: work after finish() may read the session, mutable values included."""
+    read = []
+
+    class AfterFinish(Counter):
+        async def get(self):
+            self.session["list"] = [1, 2]
+            await soon(self.finish("done"))
+            read.append((self.session["list"], self.session["n"], len(self.session)))
+
+    async with serving(AfterFinish, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        await visitor.get()
+        await until(lambda: read)
+        await visitor.post()
+    assert read == [([1, 2], 1, 2)]
+    assert not is_late(caplog)
+
+
+async def test_the_answer_does_not_wait_for_work_after_finish():
+    """T5: the visitor has the whole answer while the handler is still busy."""
+    gate = Gate()
+
+    class Busy(Page):
+        async def get(self):
+            self.session["n"] = 1
+            self.finish("done")
+            await gate.pass_through()
+
+    async with serving(Busy) as site:
+        answer = await site.visitor().get()
+        assert (answer.code, answer.body) == (200, b"done")
+        await gate.arrival()
+        gate.open()
+
+
+async def test_the_first_byte_waits_for_the_store():
+    """T2 T4: no header byte leaves before the store has answered; order is kept."""
+    store = ParkedStore()
+    gate = store.park("commit")
+
+    class Flushes(Page):
+        def get(self):
+            self.session["n"] = 1
+            self.write("one ")
+            self.flush()
+            self.write("two")
+
+    async with serving(Flushes, store) as site:
+        reader, writer = await site.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await gate.arrival()
+        reading = asyncio.ensure_future(reader.read())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        assert not reader._buffer
+        gate.open()
+        answer = await soon(reading)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Set-Cookie: session=" in answer
+    assert answer.index(b"one ") < answer.index(b"two")
