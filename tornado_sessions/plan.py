@@ -8,19 +8,17 @@ say once the store agreed. It does no I/O, so it can run in the middle of ``fini
 from __future__ import annotations
 
 import logging
-import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
-from tornado_sessions.errors import CodecError, ResponseStarted
+from tornado_sessions.errors import ResponseStarted
+from tornado_sessions.renewal import confirms, new_epoch, rotation, rotation_due
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Apply, Change, Create, Delete, Meta, Record
-from tornado_sessions.tokens import digest, random_id, successor
-from tornado_sessions.values import shown
+from tornado_sessions.tokens import digest, random_id
 from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
@@ -30,7 +28,6 @@ EXTEND_SHARE = 0.05
 EXTEND_AT_MOST = 3600.0
 MAX_EXTENDED = 4096
 """Handles to remember as extended; forgetting one costs a write too many."""
-MAX_USER_AGENT = 256
 
 
 @dataclass(slots=True)
@@ -95,7 +92,7 @@ class Planner:
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
         """Return the plan and the change that sets *name*, if nobody else did."""
         assert session.record is not None
-        self._check_size(session, {name: raw}, [])
+        session.stored.check_size({name: raw}, [], self._config.max_record_bytes)
         now, meta = self._now(), session.record.meta
         change = Apply(
             handle=session.record.handle,
@@ -109,7 +106,7 @@ class Planner:
 
     def _plan_new(self, plan: Plan, now: float, discard: bool) -> None:
         session = plan.session
-        values = {} if discard else session.stored.changes()[0]
+        values = {} if discard else self._data(session)[0]
         if not values and session.principal is None:
             return
         if now < session.stale_until and not session.login_pending:
@@ -117,7 +114,6 @@ class Planner:
             return
         if not self._deliverable(session.visit()):
             return
-        self._check_size(session, values, [])
         self._create(plan, now, values)
 
     def _create(self, plan: Plan, now: float, values: dict[str, bytes]) -> None:
@@ -132,7 +128,7 @@ class Planner:
             rotated_at=now,
             principal=session.principal,
             persistent=session.persistent,
-            **_device(session.visit()),
+            **session.visit().device,
         )
         plan.changes.append(Create(session.handle, meta, values))
         plan.ticket, plan.due, plan.has_data = ticket, CookieDue.SEND, True
@@ -140,33 +136,33 @@ class Planner:
     # -- a session that was loaded -----------------------------------------------
 
     def _plan_known(self, plan: Plan, now: float, discard: bool) -> None:
-        session, record = plan.session, _record(plan)
-        changed, removed = ({}, []) if discard else session.stored.changes()
-        if changed:
-            self._check_size(session, changed, removed)
+        session, record = plan.session, plan.session.record
+        assert record is not None
+        changed, removed = ({}, []) if discard else self._data(session)
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
-        plan.ticket = session.ticket
         renewing = session.login_pending or session.renewal_pending
         if changed or removed or meta or renewing:
             plan.has_data = True
-        expect = self._renew(plan, meta, now)
-        if _confirms(session, record.meta):
+        plan.ticket = session.ticket
+        expect = self._renew(plan, record, meta, now)
+        if confirms(session, record.meta):
             meta["confirmed_at"] = now
         if self._extension_due(record, now) or plan.has_data or meta:
             meta.update(self._extension(record.meta, now))
             plan.changes.append(
-                Apply(
-                    handle=record.handle,
-                    set=changed,
-                    unset=removed,
-                    expect_token=expect,
-                    meta=meta,
-                )
+                Apply(record.handle, changed, removed, {}, expect, meta)
             )
         if self._cookie_due(session, meta):
             plan.due = CookieDue.SEND
+
+    def _data(self, session: Session) -> tuple[dict[str, bytes], list[str]]:
+        changed, removed = session.stored.changes()
+        if changed:
+            limit = self._config.max_record_bytes
+            session.stored.check_size(changed, removed, limit)
+        return changed, removed
 
     def _extension(self, meta: Meta, now: float) -> dict[str, float]:
         expires_at = expiry(self._config, meta.created_at, now)
@@ -191,61 +187,22 @@ class Planner:
         """Take back what `plan` assumed: the store did not carry it out."""
         self._extended.pop(handle, None)
 
-    def _renew(self, plan: Plan, meta: dict[str, Any], now: float) -> bytes | None:
-        """Put a new token into *plan* and *meta* if one is due; return the old digest.
-
-        A token is replaced at login and on demand by a random one, with no way back;
-        for its age by its successor, with the way back that parallel requests need.
-        """
-        session, record = plan.session, _record(plan)
+    def _renew(
+        self, plan: Plan, record: Record, meta: dict[str, Any], now: float
+    ) -> bytes | None:
+        """Put a new token into *plan* and *meta* if one is due; return the old digest."""
+        session = plan.session
         if session.login_pending or session.renewal_pending:
             if not self._deliverable(session.visit()):
                 return None
-            changed, plan.ticket = self.new_epoch(session, record, now)
-            meta.update(changed)
-        elif self._rotation_due(session, record.meta, now):
-            assert session.ticket is not None
-            token, salt = session.ticket.token, secrets.token_bytes(16)
-            plan.ticket = session.ticket._replace(token=successor(token, salt))
-            meta.update(
-                token=digest(plan.ticket.token),
-                previous=record.meta.token,
-                salt=salt,
-                rotated_at=now,
-                confirmed_at=None,
-            )
+            renewed, plan.ticket = new_epoch(session, record, now)
+        elif rotation_due(session, record.meta, now, self._config.rotate_after):
+            renewed, plan.ticket = rotation(session, record, now)
         else:
             return None
+        meta.update(renewed)
         plan.due = CookieDue.SEND
         return record.meta.token
-
-    def new_epoch(
-        self, session: Session, record: Record, now: float
-    ) -> tuple[dict[str, Any], Ticket]:
-        """Return the changed meta for a token with no way back, and its ticket."""
-        ticket = Ticket(record.handle, random_id(), record.meta.epoch + 1)
-        meta: dict[str, Any] = {
-            "token": digest(ticket.token),
-            "epoch": ticket.epoch,
-            "epoch_at": now,
-            "rotated_at": now,
-            "previous": None,
-            "salt": None,
-            "confirmed_at": None,
-        }
-        if session.login_pending:
-            meta.update(principal=session.principal, **_device(session.visit()))
-        return meta, ticket
-
-    def _rotation_due(self, session: Session, meta: Meta, now: float) -> bool:
-        after = self._config.rotate_after
-        if after is None or now - meta.rotated_at < after:
-            return False
-        if session.ticket is None or session.cookie_due is not CookieDue.KEEP:
-            # The visitor has yet to show that the last successor arrived.
-            return False
-        visit = session.visit()
-        return not visit.started and not visit.insecure
 
     def _cookie_due(self, session: Session, meta: Mapping[str, Any]) -> bool:
         persistent = session.persistent
@@ -253,8 +210,6 @@ class Planner:
             persistent = self._config.persistent
         resign = session.ticket is not None and session.ticket.resign
         return resign or "persistent" in meta or ("expires_at" in meta and persistent)
-
-    # -- checks ------------------------------------------------------------------
 
     def _deliverable(self, visit: Visit) -> bool:
         if visit.started:
@@ -271,42 +226,3 @@ class Planner:
                 'session_secure="auto"'
             )
         return not visit.insecure
-
-    def _check_size(
-        self, session: Session, changed: Mapping[str, bytes], removed: list[str]
-    ) -> None:
-        if not changed:
-            return
-        before = session.stored.loaded
-        after = {**{k: v for k, v in before.items() if k not in removed}, **changed}
-        total, limit = _size(after), self._config.max_record_bytes
-        if total > limit and total > _size(before):
-            largest = max(after, key=lambda name: len(after[name]))
-            raise CodecError(
-                f"the session would take {total} bytes, but session_max_record_bytes "
-                f"is {limit}; its largest key is {shown(largest)!r} with "
-                f"{len(after[largest])}: keep the data elsewhere and its id here",
-                shown(largest),
-            )
-
-
-def _record(plan: Plan) -> Record:
-    record = plan.session.record
-    assert record is not None
-    return record
-
-
-def _confirms(session: Session, meta: Meta) -> bool:
-    """Tell whether this request is the first to present a successor (E4)."""
-    presented = session.cookie_due is CookieDue.KEEP and session.ticket is not None
-    return presented and meta.previous is not None and meta.confirmed_at is None
-
-
-def _device(visit: Visit) -> dict[str, Any]:
-    # Interned: a million sessions share a few hundred browsers.
-    agent = sys.intern(visit.user_agent[:MAX_USER_AGENT])
-    return {"user_agent": agent, "ip": visit.ip}
-
-
-def _size(values: Mapping[str, bytes]) -> int:
-    return sum(map(len, values)) + sum(map(len, values.values()))

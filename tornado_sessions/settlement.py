@@ -11,6 +11,7 @@ from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Plan, Planner
+from tornado_sessions.renewal import new_epoch
 from tornado_sessions.stores.base import (
     Apply,
     Change,
@@ -136,7 +137,7 @@ class Settlement:
         session.rebase_meta(record.meta)
         if session.login_pending and session.principal != record.meta.principal:
             now = change.meta["last_seen_at"]
-            meta, ticket = self._planner.new_epoch(session, record, now)
+            meta, ticket = new_epoch(session, record, now)
             plan.ticket = ticket
             return msgspec.structs.replace(
                 change, expect_token=record.meta.token, meta={**change.meta, **meta}

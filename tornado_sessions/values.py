@@ -109,6 +109,26 @@ class Values:
             key = shown(name)
             raise CodecError(f"session key {key!r}: {error}", key) from error
 
+    def check_size(
+        self, changed: Mapping[str, bytes], removed: list[str], limit: int
+    ) -> None:
+        """Refuse to let a record grow beyond *limit* (S8).
+
+        Raises:
+            CodecError: It would; ``key`` names the largest one.
+        """
+        after = {k: raw for k, raw in self.loaded.items() if k not in removed}
+        after.update(changed)
+        total = _size(after)
+        if total > limit and total > _size(self.loaded):
+            largest = max(after, key=lambda name: len(after[name]))
+            raise CodecError(
+                f"the session would take {total} bytes, but session_max_record_bytes "
+                f"is {limit}; its largest key is {shown(largest)!r} with "
+                f"{len(after[largest])}: keep the data elsewhere and its id here",
+                shown(largest),
+            )
+
     def fresh(self, name: str, default: Any) -> Any:
         """Return a copy of the stored value, or of *default* if there is none."""
         try:
@@ -137,3 +157,7 @@ class Values:
         except CodecError as error:
             key = shown(name)
             raise CodecError(f"session key {key!r}: {error}", key) from error
+
+
+def _size(values: Mapping[str, bytes]) -> int:
+    return sum(map(len, values)) + sum(map(len, values.values()))

@@ -32,6 +32,7 @@ from tornado_sessions.plan import Plan
 from tornado_sessions.session import Session
 from tornado_sessions.visit import Visit
 
+_NOT_STORED = "the session could not be stored"
 _LATE = (
     "the session was changed after the response had begun, and nothing stores that; "
     "change it before the first flush(), or await self.save_session()"
@@ -260,7 +261,7 @@ class SessionMixin(RequestHandler):
         held, self._session_held = self._session_held, None
         assert held is not None
         assert self._visitor_session is not None
-        self._visitor_session.sealed = SessionError("the session could not be stored")
+        self._visitor_session.sealed = SessionError(_NOT_STORED)
         self._session_settled = True
         self._finished = False
         self._session_report(error)
@@ -269,13 +270,10 @@ class SessionMixin(RequestHandler):
     def _session_refuse(self, error: SessionError) -> Sent:
         """Answer with an error page instead; the data of this request are dropped."""
         assert self._visitor_session is not None
-        if isinstance(error, ResponseStarted) or self.get_status() >= 500:
+        if isinstance(error, StoreError):
+            self._visitor_session.sealed = SessionError(_NOT_STORED)
+        if isinstance(error, StoreError | ResponseStarted) or self.get_status() >= 500:
             self._session_settled = self._session_reported = True
-        elif isinstance(error, StoreError):
-            self._visitor_session.sealed = SessionError(
-                "the session could not be stored"
-            )
-            self._session_settled = True
         self._session_report(error)
         return already_sent()
 

@@ -98,7 +98,7 @@ class Create(_ForHandle, frozen=True, gc=False):
     values: Mapping[str, bytes]
 
 
-class Apply(_ForHandle, frozen=True, gc=False, kw_only=True):
+class Apply(_ForHandle, frozen=True, gc=False):
     """Change a live record; GONE if there is none, CONFLICT if it is not as expected.
 
     ``expect`` names the bytes that keys must still hold (None = absent), and
