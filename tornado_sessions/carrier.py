@@ -13,6 +13,7 @@ from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
+from tornado_sessions.visit import Visit
 
 _ATTRIBUTE = "_tornado_sessions_carrier"
 
@@ -22,6 +23,7 @@ class Handler(Protocol):
 
     request: HTTPServerRequest
     _headers: HTTPHeaders
+    _headers_written: bool
     """Not public, but there is no other way to see what a response will say."""
 
     @property
@@ -87,9 +89,15 @@ class CookieCarrier:
             found.append(ticket)
         return found
 
-    def insecure(self, handler: Handler) -> bool:
-        """Tell whether the cookie may not be sent over this connection (K5)."""
-        return self._config.secure is True and handler.request.protocol != "https"
+    def visit(self, handler: Handler) -> Visit:
+        """Return what the manager needs to know of the request, as things are now."""
+        request = handler.request
+        return Visit(
+            ip=request.remote_ip or "",
+            user_agent=request.headers.get("User-Agent", ""),
+            started=handler._headers_written,
+            insecure=self._config.secure is True and request.protocol != "https",
+        )
 
     def vary(self, handler: Handler) -> None:
         """Say that the response depends on the cookie (T6)."""

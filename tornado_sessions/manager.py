@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tornado_sessions.admission import Admission
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY, SessionConfig
 from tornado_sessions.cookie import Ticket
-from tornado_sessions.errors import CodecError, ConfigurationError
+from tornado_sessions.errors import CodecError, ConfigurationError, SessionError
 from tornado_sessions.events import Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
@@ -157,6 +157,16 @@ class SessionManager:
             StoreError: The store failed.
         """
         return await self._admission.admit(tickets, visit)
+
+    def new_session(
+        self,
+        visit: Callable[[], Visit] = Visit,
+        sealed: SessionError | None = None,
+    ) -> Session:
+        """Return an empty session; with *sealed* one that raises it when written."""
+        session = Session(self, self.config.codec, visit)
+        session.sealed = sealed
+        return session
 
     def plan(self, session: Session, *, discard: bool = False) -> Plan:
         """Return what a commit of *session* asks of the store; see `Planner.plan`."""

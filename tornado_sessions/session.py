@@ -7,18 +7,17 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
-from tornado_sessions.errors import CodecError, SessionError
-from tornado_sessions.flashes import Flash
+from tornado_sessions.errors import CodecError
+from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.stores.base import Meta, Record
 from tornado_sessions.tokens import random_id
-from tornado_sessions.values import FLASH, Values, stored_name
+from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
 
 MAX_PRINCIPAL = 1024
@@ -43,7 +42,7 @@ class SessionOwner(Protocol):
     ) -> Any: ...
 
 
-class Session(MutableMapping[str, Any]):
+class Session(ValueMapping):
     """The session of the current visitor: a dict with str keys, and its life cycle.
 
     Values may be str, int, float, bool, None, list, dict, datetime, date, timedelta,
@@ -65,16 +64,13 @@ class Session(MutableMapping[str, Any]):
         "login_pending",
         "record",
         "renewal_pending",
-        "sealed",
         "stale_until",
-        "stored",
         "ticket",
         "visit",
     )
 
     record: Record | None
     ticket: Ticket | None
-    stored: Values
     _handle: str | None
     _principal: str | None
     _persistent: bool | None
@@ -91,57 +87,19 @@ class Session(MutableMapping[str, Any]):
         self._codec = codec
         self.visit = visit
         self.doomed: str | None = None
-        self.sealed: SessionError | None = None
+        self.sealed = None
         self.stale_until = 0.0
         self.ended = False
         self.cookie_due = CookieDue.KEEP
         self.adopt(record, ticket)
 
-    # -- the mapping -------------------------------------------------------------
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return self.stored.get(stored_name(key))
-        except CodecError as error:
-            self._owner.undecodable(self, error)
-            raise KeyError(key) from error
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str):
-            raise TypeError(f"session keys must be str, not {type(key).__name__}")
-        self._check_open()
-        self.stored.set(stored_name(key), value)
-
-    def __delitem__(self, key: str) -> None:
-        if key not in self:
-            raise KeyError(key)
-        self._check_open()
-        self.stored.remove(stored_name(key))
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and stored_name(key) in self.stored
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self.stored:
-            if not name.startswith(FLASH):
-                yield name[1:] if name[:1] == "\0" else name
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
     def __repr__(self) -> str:
         state = "new" if self.is_new else f"handle={self.handle!r}"
         return f"<Session {state} keys={sorted(self)!r}>"
 
-    def clear(self) -> None:
-        """Remove every key; the session, its principal and its flashes go on."""
-        self._check_open()
-        for key in list(self):
-            self.stored.remove(stored_name(key))
-
-    def _check_open(self) -> None:
-        if self.sealed is not None:
-            raise self.sealed
+    def undecodable(self, error: CodecError) -> None:
+        """Become a new session: the record of this one cannot be read (S6)."""
+        self._owner.undecodable(self, error)
 
     # -- what is known of it -----------------------------------------------------
 
@@ -182,7 +140,7 @@ class Session(MutableMapping[str, Any]):
     def persistent(self, value: bool | None) -> None:
         if value is not None and not isinstance(value, bool):
             raise TypeError("session.persistent must be True, False or None")
-        self._check_open()
+        self.check_open()
         self._persistent = value
 
     @property
@@ -235,41 +193,21 @@ class Session(MutableMapping[str, Any]):
             principal.encode()
         except UnicodeEncodeError as error:
             raise ValueError("the principal holds a lone surrogate") from error
-        self._check_open()
+        self.check_open()
         self._principal = principal
         self.login_pending = True
 
     def regenerate_id(self) -> None:
         """Send a new token with the response; data and principal stay."""
-        self._check_open()
+        self.check_open()
         self.renewal_pending = True
 
     def destroy(self) -> None:
         """End the session. What is written afterwards begins a new, unrelated one."""
-        self._check_open()
+        self.check_open()
         if self.record is not None:
             self.doomed = self.record.handle
         self.adopt(None, None)
-
-    def flash(self, message: Any, category: str = "info") -> None:
-        """Queue a message to be shown once, on this page or the next."""
-        self._check_open()
-        number = sum(name.startswith(FLASH) for name in self.stored)
-        name = f"{FLASH}{time.time_ns():020d}{number:04d}{random_id()}"
-        self.stored.set(name, [category, message])
-
-    def flashes(self) -> list[Flash]:
-        """Return the queued messages, oldest first, and forget them."""
-        names = sorted(name for name in self.stored if name.startswith(FLASH))
-        taken = []
-        try:
-            for name in names:
-                category, message = self.stored.get(name)
-                taken.append(Flash(message, category))
-                self.stored.remove(name)
-        except CodecError as error:
-            self._owner.undecodable(self, error)
-        return taken
 
     # -- done by the manager -----------------------------------------------------
 
@@ -337,7 +275,7 @@ class Session(MutableMapping[str, Any]):
         try:
             return self.stored.fresh(name, default)
         except CodecError as error:
-            self._owner.undecodable(self, error)
+            self.undecodable(error)
             return self.stored.fresh(name, default)
 
     def rebase(self, record: Record, ticket: Ticket | None) -> None:

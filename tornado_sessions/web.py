@@ -143,7 +143,7 @@ class SessionMixin(RequestHandler):
             if manager.config.on_store_error == "fail":
                 raise
             self.log_exception(*sys.exc_info())
-            return _sealed(manager, error)
+            return manager.new_session(sealed=error)
 
     def _session_raise(self) -> None:
         assert self._session_error is not None
@@ -152,23 +152,17 @@ class SessionMixin(RequestHandler):
     def _session_absent(self) -> Session:
         manager = SessionManager.of(self.application)
         if self._session_error is not None:
-            return _sealed(manager, SessionError("the session could not be loaded"))
+            error = SessionError("the session could not be loaded")
+            return manager.new_session(sealed=error)
         if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
             message = "the session is not loaded yet; await self.load_session() first"
-            return _sealed(manager, SessionError(message))
+            return manager.new_session(sealed=SessionError(message))
         self.require_setting("cookie_secret", "sessions")
-        self._visitor_session = Session(
-            manager, manager.config.codec, self._session_visit
-        )
+        self._visitor_session = manager.new_session(self._session_visit)
         return self._visitor_session
 
     def _session_visit(self) -> Visit:
-        return Visit(
-            ip=self.request.remote_ip or "",
-            user_agent=self.request.headers.get("User-Agent", ""),
-            started=self._headers_written,
-            insecure=CookieCarrier.of(self.application).insecure(self),
-        )
+        return CookieCarrier.of(self.application).visit(self)
 
     # -- out: the commit ---------------------------------------------------------
 
@@ -316,9 +310,3 @@ class SessionMixin(RequestHandler):
             return
         if self._session_settled:
             CookieCarrier.of(self.application).put(self, session)
-
-
-def _sealed(manager: SessionManager, error: SessionError) -> Session:
-    session = Session(manager, manager.config.codec)
-    session.sealed = error
-    return session
