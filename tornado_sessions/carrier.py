@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -54,10 +55,11 @@ class Handler(Protocol):
 
 
 class CookieCarrier:
-    """Reads and writes the cookie that *config* describes."""
+    """Reads and writes the cookie that *config* describes, by the clock *now*."""
 
-    def __init__(self, config: SessionConfig) -> None:
+    def __init__(self, config: SessionConfig, now: Callable[[], float]) -> None:
         self._config = config
+        self._now = now
         self._name = config.full_cookie_name
         self._max_age_days = config.absolute_timeout / 86400
 
@@ -66,7 +68,8 @@ class CookieCarrier:
         """Return the carrier of *application*, made on first use."""
         carrier = getattr(application, _ATTRIBUTE, None)
         if carrier is None:
-            carrier = cls(SessionManager.of(application).config)
+            manager = SessionManager.of(application)
+            carrier = cls(manager.config, manager.now)
             setattr(application, _ATTRIBUTE, carrier)
         assert isinstance(carrier, CookieCarrier)
         return carrier
@@ -111,7 +114,9 @@ class CookieCarrier:
                 handler.add_header("Vary", "Cookie")
 
     def put(self, handler: Handler, session: Session) -> None:
-        """Set or clear the cookie, as *session* has it due. May be called again."""
+        """Set or clear the cookie, if *session* has it due. May be called again."""
+        if session.cookie_due is CookieDue.KEEP:
+            return
         self.vary(handler)
         if session.cookie_due is CookieDue.CLEAR:
             handler.clear_cookie(self._name, **self._attributes(handler))
@@ -139,5 +144,5 @@ class CookieCarrier:
         if not (self._config.persistent if wanted is None else wanted):
             return {}
         ends = session.expires_at
-        seconds = int((ends - session.now_at).total_seconds())
+        seconds = int(ends.timestamp() - self._now())
         return {"expires": ends, "max_age": max(1, seconds)}

@@ -23,15 +23,16 @@ class _Held(NamedTuple):
 
 
 class HeldResponse:
-    """The queue of one response, and the task that its session is stored by."""
+    """The queue of one response, and the task that its session is stored by.
 
-    def __init__(self) -> None:
+    Args:
+        store: Stores the session, and ends with `perform` or `refuse`.
+    """
+
+    def __init__(self, store: Coroutine[Any, Any, None]) -> None:
         self._queue: list[_Held] = []
-        self.task: asyncio.Task[None] | None = None
-
-    def start(self, store: Coroutine[Any, Any, None]) -> None:
-        """Run *store*, which ends with `perform` or `refuse`, as the task."""
-        self.task = asyncio.get_running_loop().create_task(store)
+        # Not create_task(): an eager one could be over before anything is queued.
+        self.task = asyncio.Task(store, loop=asyncio.get_running_loop())
 
     @property
     def finishing(self) -> bool:

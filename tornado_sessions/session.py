@@ -146,14 +146,13 @@ class Session(ValueMapping):
     @property
     def persistence_changed(self) -> bool:
         """True if `persistent` was set to another value than the record holds."""
-        return self.record is not None and (
-            self._persistent != self.record.meta.persistent
-        )
+        record = self.record
+        return record is not None and self._persistent != record.meta.persistent
 
     @property
     def created_at(self) -> datetime:
         """When the session began (aware, UTC); now, if it is new."""
-        return aware(self.record.meta.created_at if self.record else self._now())
+        return aware(self.record.meta.created_at if self.record else self._owner.now())
 
     @property
     def last_seen_at(self) -> datetime:
@@ -161,20 +160,14 @@ class Session(ValueMapping):
 
         It lags behind the real one by 5 % of the idle timeout at most.
         """
-        return aware(self.record.meta.last_seen_at if self.record else self._now())
+        return aware(
+            self.record.meta.last_seen_at if self.record else self._owner.now()
+        )
 
     @property
     def expires_at(self) -> datetime:
         """When the session ends if it is not used any more (aware, UTC)."""
         return aware(self._owner.expiry(self))
-
-    @property
-    def now_at(self) -> datetime:
-        """The time by the manager's clock (aware, UTC)."""
-        return aware(self._now())
-
-    def _now(self) -> float:
-        return self._owner.now()
 
     # -- intents: recorded here, performed by the commit -------------------------
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 from tornado.web import OutputTransform, RequestHandler
 
 from tornado_sessions.carrier import CookieCarrier
-from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
@@ -130,7 +130,7 @@ class SessionMixin(RequestHandler):
             # What escapes _execute leaves the client hanging; what prepare() raises
             # goes through the usual error path, after the checks that come before it.
             self._session_error = error
-            self.prepare = self._session_raise  # type: ignore[method-assign]
+            self.prepare = partial(_raise, error)  # type: ignore[method-assign]
 
     async def _session_load(self) -> Session | None:
         manager = SessionManager.of(self.application)
@@ -144,10 +144,6 @@ class SessionMixin(RequestHandler):
                 raise
             self.log_exception(*sys.exc_info())
             return manager.new_session(sealed=error)
-
-    def _session_raise(self) -> None:
-        assert self._session_error is not None
-        raise self._session_error
 
     def _session_absent(self) -> Session:
         manager = SessionManager.of(self.application)
@@ -195,28 +191,20 @@ class SessionMixin(RequestHandler):
 
     def _session_before(self, real: Operation, *, finishing: bool) -> Sent:
         """Call *real*, the inherited finish or flush, once the session is stored."""
-        if self._session_held is not None:
-            return self._session_hold(self._session_held, real, finishing=finishing)
-        if not self._session_settled:
+        if self._session_held is None and not self._session_settled:
             try:
                 plan = self._session_commit(finishing=finishing)
             except SessionError as error:
                 return self._session_refuse(error)
             if plan is not None:
-                held = self._session_held = HeldResponse()
-                sent = self._session_hold(held, real, finishing=finishing)
-                held.start(self._session_store(plan))
-                return sent
+                self._session_held = HeldResponse(self._session_store(plan))
+        if self._session_held is not None:
+            # _finished keeps the verb from running after prepare(), and write() out.
+            self._finished = self._finished or finishing
+            return self._session_held.add(real, finishing=finishing)
         if not finishing:  # finish() comes to flush() by itself
             self._session_headers()
         return real()
-
-    def _session_hold(
-        self, held: HeldResponse, real: Operation, *, finishing: bool
-    ) -> Sent:
-        # _finished keeps the verb from running after prepare(), and write() out.
-        self._finished = self._finished or finishing
-        return held.add(real, finishing=finishing)
 
     def _session_commit(self, *, finishing: bool) -> Plan | None:
         """Store the session at once, or return the plan that has to be waited for."""
@@ -234,12 +222,11 @@ class SessionMixin(RequestHandler):
         try:
             await self.session_manager.perform(plan)
         except Exception as error:
-            self._session_break(error)
+            return self._session_break(error)
         except asyncio.CancelledError:
             self._session_break(StoreError("the server stopped during the commit"))
             raise
-        else:
-            self._session_release()
+        self._session_release()
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
@@ -285,15 +272,13 @@ class SessionMixin(RequestHandler):
 
     def _session_is_late(self) -> bool:
         session = self._visitor_session
-        if session is None or self._session_reported:
+        if session is None or self._session_reported or session.ended:
             return False
-        if session.sealed is not None or session.ended:
-            return False
-        return session.touched and session.modified
+        return session.sealed is None and session.touched and session.modified
 
     async def _session_conclude(self) -> None:
         """Wait for the commit, and tell about changes that came after it."""
-        if self._session_held is not None and self._session_held.task is not None:
+        if self._session_held is not None:
             await asyncio.wait([self._session_held.task])
         if self._session_settled and self._session_is_late():
             self._session_reported = True
@@ -306,7 +291,9 @@ class SessionMixin(RequestHandler):
         if self._session_accessed:
             CookieCarrier.of(self.application).vary(self)
         session = self._visitor_session
-        if session is None or session.cookie_due is CookieDue.KEEP:
-            return
-        if self._session_settled:
+        if session is not None and self._session_settled:
             CookieCarrier.of(self.application).put(self, session)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

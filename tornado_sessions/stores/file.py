@@ -243,8 +243,6 @@ class FileStore(Store):
             if not isinstance(record, Record) or record.meta.principal != principal:
                 self._principals.discard(principal, name)
 
-    # -- all records -------------------------------------------------------------
-
     def _entries(self, shard: int) -> Iterator[os.DirEntry[str]]:
         try:
             with os.scandir(self._root / "records" / f"{shard:02x}") as entries:

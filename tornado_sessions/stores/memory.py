@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
+
+import msgspec
 
 from tornado_sessions.errors import CodecError
 from tornado_sessions.stores.base import (
@@ -14,6 +16,7 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
+    Meta,
     Outcome,
     Record,
     Store,
@@ -28,6 +31,20 @@ _SHARDS = 256
 """Dicts of a million entries stall the loop when they grow; 256 small ones do not."""
 
 
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """A record as it is kept: a small dict takes twice the memory of a tuple."""
+
+    handle: str
+    meta: Meta
+    items: tuple[str | bytes, ...]
+    """The first key, its value, the second key, …"""
+
+    def record(self) -> Record:
+        pairs = iter(self.items)
+        values: dict[str, bytes] = dict(zip(pairs, pairs))  # type: ignore[arg-type]
+        return Record(self.handle, self.meta, values)
+
+
 class MemoryStore(Store):
     """Keeps sessions in a dict: nothing survives a restart, no other process sees them.
 
@@ -40,13 +57,14 @@ class MemoryStore(Store):
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock=clock)
-        self._shards: list[dict[str, Record]] = [{} for _ in range(_SHARDS)]
+        self._shards: list[dict[str, _Kept]] = [{} for _ in range(_SHARDS)]
         self._expiry = _ExpiryIndex()
         self._principals = _PrincipalIndex()
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         now = self.clock()
-        return [self._live(handle, now) for handle in handles]
+        found = [self._live(handle, now) for handle in handles]
+        return [kept.record() if kept is not None else None for kept in found]
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         now = self.clock()
@@ -56,7 +74,7 @@ class MemoryStore(Store):
         now = self.clock()
         handles = self._principals.handles(principal)
         found = (self._live(handle, now) for handle in handles)
-        return [record for record in found if record is not None]
+        return [kept.record() for kept in found if kept is not None]
 
     async def sweep(self, limit: int) -> int:
         now = self.clock()
@@ -88,29 +106,29 @@ class MemoryStore(Store):
         self._expiry = _ExpiryIndex()
         self._principals = _PrincipalIndex()
 
-    def _shard(self, handle: str) -> dict[str, Record]:
+    def _shard(self, handle: str) -> dict[str, _Kept]:
         return self._shards[hash(handle) % _SHARDS]
 
-    def _live(self, handle: str, now: float) -> Record | None:
-        record = self._shards[hash(handle) % _SHARDS].get(handle)
-        if record is None or record.meta.expires_at <= now:
+    def _live(self, handle: str, now: float) -> _Kept | None:
+        kept = self._shards[hash(handle) % _SHARDS].get(handle)
+        if kept is None or kept.meta.expires_at <= now:
             return None
-        return record
+        return kept
 
     def _overdue(self, handles: Iterable[str], now: float) -> Iterator[str]:
         return (handle for handle in handles if self._live(handle, now) is None)
 
     def _commit_one(self, change: Change, now: float) -> Outcome:
-        record = self._live(change.handle, now)
+        kept = self._live(change.handle, now)
         if isinstance(change, Create):
-            if record is not None:
+            if kept is not None:
                 return Outcome.CONFLICT
-            return self._put(Record(change.handle, change.meta, dict(change.values)))
-        if record is None:
+            return self._put(change)
+        if kept is None:
             return Outcome.GONE
         if isinstance(change, Delete):
-            return self._remove(record)
-        return self._apply(record, change)
+            return self._remove(kept)
+        return self._apply(kept.record(), change)
 
     def _apply(self, record: Record, change: Apply) -> Outcome:
         merged = merged_record(record, change)
@@ -118,26 +136,27 @@ class MemoryStore(Store):
             return Outcome.CONFLICT
         return self._put(merged)
 
-    def _put(self, record: Record) -> Outcome:
+    def _put(self, record: Record | Create) -> Outcome:
         shard = self._shard(record.handle)
         previous = shard.get(record.handle)
         if previous is not None:
             self._unindex(previous)
-        shard[record.handle] = record
+        items = tuple(chain.from_iterable(record.values.items()))
+        shard[record.handle] = _Kept(record.handle, record.meta, items)
         self._expiry.add(record.handle, record.meta.expires_at)
         if record.meta.principal is not None:
             self._principals.add(record.meta.principal, record.handle)
         return Outcome.APPLIED
 
-    def _remove(self, record: Record) -> Outcome:
-        self._unindex(record)
-        del self._shard(record.handle)[record.handle]
+    def _remove(self, kept: _Kept) -> Outcome:
+        self._unindex(kept)
+        del self._shard(kept.handle)[kept.handle]
         return Outcome.APPLIED
 
-    def _unindex(self, record: Record) -> None:
-        self._expiry.discard(record.handle, record.meta.expires_at)
-        if record.meta.principal is not None:
-            self._principals.discard(record.meta.principal, record.handle)
+    def _unindex(self, kept: _Kept) -> None:
+        self._expiry.discard(kept.handle, kept.meta.expires_at)
+        if kept.meta.principal is not None:
+            self._principals.discard(kept.meta.principal, kept.handle)
 
 
 class _ExpiryIndex:

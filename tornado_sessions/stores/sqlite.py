@@ -179,10 +179,12 @@ class SQLiteStore(Store):
             handles = [row[0] for row in rows]
             pairs: dict[str, list[tuple[bytes, bytes]]] = {h: [] for h in handles}
             query = "SELECT handle, name, value FROM {values} WHERE handle IN"
-            for handle, name, value in db.execute(
-                self._sql(f"{query} ({_marks(handles)})"), handles
-            ):
-                pairs[handle].append((name, value))
+            for start in range(0, len(handles), _AT_ONCE):
+                some = handles[start : start + _AT_ONCE]
+                for handle, name, value in db.execute(
+                    self._sql(f"{query} ({_marks(some)})"), some
+                ):
+                    pairs[handle].append((name, value))
         return {row[0]: record_of(row, pairs[row[0]]) for row in rows}
 
     def _commit(
