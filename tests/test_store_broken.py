@@ -61,7 +61,7 @@ def test_a_good_store_passes():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_broken_store_fails(name):
-    """R6: a defect known from real session stores is found by the test that names it."""
+    """R2, R6: a defect known from real session stores is found, by the right test."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     failed = failures_of(getattr(broken_store, name))
     assert EXPECTED[name] <= failed

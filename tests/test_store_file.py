@@ -89,6 +89,8 @@ async def test_files_do_not_pile_up(store, tmp_path):
     await store.commit([Delete(handle) for handle in handles])
     assert len(files(tmp_path)) <= 64
     assert {path.parent.name for path in files(tmp_path)} == {"locks"}
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(folders) <= 256 + 5
 
 
 async def test_a_sweep_takes_what_a_crash_left(store, tmp_path):

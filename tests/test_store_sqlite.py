@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -93,6 +94,19 @@ async def test_one_batch_is_one_transaction(store):
     await store._writer.run(lambda db: db.set_trace_callback(statements.append))
     await store.commit([create(f"h{number}") for number in range(50)])
     assert statements.count("COMMIT") == 1
+
+
+async def test_a_principal_with_very_many_sessions(store):
+    """R4: there may be more of them than SQLite takes parameters in one query."""
+    await store.commit(
+        [create(f"h{number}", principal="busy") for number in range(2500)]
+    )
+    if sys.version_info >= (3, 11):  # as low as some systems have it
+        limit = sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER
+        await store._reader.run(lambda db: db.setlimit(limit, 1000))
+    found = await store.find("busy")
+    assert len(found) == 2500
+    assert {len(record.values) for record in found} == {1}
 
 
 @pytest.mark.parametrize("version", range(len(MIGRATIONS)))

@@ -222,11 +222,12 @@ class SessionMixin(RequestHandler):
         try:
             await self.session_manager.perform(plan)
         except Exception as error:
-            return self._session_break(error)
+            self._session_break(error)
         except asyncio.CancelledError:
             self._session_break(StoreError("the server stopped during the commit"))
             raise
-        self._session_release()
+        else:
+            self._session_release()
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""

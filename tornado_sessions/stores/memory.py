@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import msgspec
 
@@ -36,13 +37,12 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 
     handle: str
     meta: Meta
-    items: tuple[str | bytes, ...]
+    items: tuple[Any, ...]
     """The first key, its value, the second key, …"""
 
     def record(self) -> Record:
-        pairs = iter(self.items)
-        values: dict[str, bytes] = dict(zip(pairs, pairs))  # type: ignore[arg-type]
-        return Record(self.handle, self.meta, values)
+        keys, values = self.items[::2], self.items[1::2]
+        return Record(self.handle, self.meta, dict(zip(keys, values, strict=True)))
 
 
 class MemoryStore(Store):

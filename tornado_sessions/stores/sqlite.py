@@ -39,6 +39,8 @@ from tornado_sessions.stores.url import path_from
 
 T = TypeVar("T")
 
+_AT_ONCE = 1000
+"""Handles that one query names: SQLite takes a limited number of parameters."""
 _COLUMNS = ", ".join(META_FIELDS)
 _ITEM_ERRORS = (
     sqlite3.DataError,
