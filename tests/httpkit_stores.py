@@ -90,7 +90,7 @@ class AsyncStore(MemoryStore):
     @property
     def records(self):
         """Every record, expired or not."""
-        return [record for shard in self._shards for record in shard.values()]
+        return [kept.record() for shard in self._shards for kept in shard.values()]
 
     @property
     def record(self):

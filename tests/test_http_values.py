@@ -3,6 +3,7 @@
 import logging
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -227,7 +228,8 @@ async def test_a_record_that_cannot_be_decoded(make_store, caplog):
         visitor = site.visitor()
         await did(site, visitor, switch, lambda s: s.update(n=1))
         old = site.store.record.handle
-        site.store._live = lambda handle, now: CodecError("truncated")
+        unreadable = SimpleNamespace(record=lambda: CodecError("truncated"))
+        site.store._live = lambda handle, now: unreadable
         answer = await did(site, visitor, switch, ACTS["all"])
         assert (answer.code, answer.body) == (200, b'{"answer": "{}"}')
         assert ("undecodable", "truncated") in site.kinds

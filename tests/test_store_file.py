@@ -238,3 +238,31 @@ async def test_killed_while_replacing(store, tmp_path, fsync, expected):
     assert record.values == {"k": expected}
     assert await store.commit([Apply(handle="h", set={"k": b"more"})]) == [APPLIED]
     assert not [path for path in files(tmp_path) if path.suffix == ".partial"]
+
+
+FIRST_READS = """
+import asyncio, sys
+
+sys.path.append(sys.argv[2])  # the working tree, unless it is installed
+
+from tornado_sessions.stores.file import FileStore
+
+async def main():
+    async with FileStore(sys.argv[1]) as store:
+        sys.setswitchinterval(1e-6)
+        found = await asyncio.gather(*(store.load(["h"]) for _ in range(400)))
+        assert all(record.values == {"k": b"v"} for (record,) in found)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("time", range(4))
+async def test_the_first_reads_of_a_process(store, tmp_path, time):
+    """F2, R1: threads that read at once, before any other read, do not crash it."""
+    await store.commit([create("h")])
+    root, folder = Path(__file__).parent.parent, str(tmp_path / "sessions")
+    command = [sys.executable, "-c", FIRST_READS, folder, str(root)]
+    assert (
+        subprocess.run(command, cwd=tmp_path, check=False, timeout=60).returncode == 0
+    )

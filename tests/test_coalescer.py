@@ -1,0 +1,191 @@
+"""The coalescer: many calls become few, and nobody pays for a neighbour."""
+
+import asyncio
+import time
+
+import pytest
+
+from tornado_sessions.coalescer import MAX_BATCH, Coalescer
+from tornado_sessions.errors import CodecError, StoreError
+
+
+class Backend:
+    """Answers each number with its double; notes the batches; can be held back."""
+
+    def __init__(self, *, open_gate=True):
+        self.batches = []
+        self.under_way = self.most_under_way = 0
+        self.gate = asyncio.Event()
+        if open_gate:
+            self.gate.set()
+
+    async def __call__(self, items):
+        self.batches.append(list(items))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await self.gate.wait()
+        finally:
+            self.under_way -= 1
+        return [item if isinstance(item, Exception) else 2 * item for item in items]
+
+
+def coalescer(backend, **options):
+    return Coalescer(backend, **{"timeout": 5.0, "name": "load", **options})
+
+
+async def turns(count=3):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def bounded(awaitable):
+    return await asyncio.wait_for(awaitable, 5)
+
+
+async def test_one_turn_is_one_batch():
+    """P7, F5: what is asked for in one turn of the loop leaves together, in order."""
+    backend = Backend()
+    calls = coalescer(backend)
+    answers = await bounded(asyncio.gather(*map(calls.submit, [3, 1, 2])))
+    assert answers == [6, 2, 4]
+    assert backend.batches == [[3, 1, 2]]
+
+
+async def test_what_comes_meanwhile_waits_and_leaves_together():
+    """P5, F5: while a batch is under way, the next one gathers."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend)
+    first = calls.submit(1)
+    await turns()
+    rest = []
+    for number in range(2, 6):
+        rest.append(calls.submit(number))
+        await turns()
+    assert backend.batches == [[1]]
+    backend.gate.set()
+    assert await bounded(asyncio.gather(first, *rest)) == [2, 4, 6, 8, 10]
+    assert backend.batches == [[1], [2, 3, 4, 5]]
+
+
+async def test_batches_are_bounded():
+    """F5: a thousand calls leave in batches of 256 at the most, in their order."""
+    backend = Backend()
+    calls = coalescer(backend)
+    answers = await bounded(asyncio.gather(*map(calls.submit, range(1000))))
+    assert answers == [2 * number for number in range(1000)]
+    assert [len(batch) for batch in backend.batches] == [MAX_BATCH] * 3 + [232]
+    assert MAX_BATCH == 256
+    assert backend.most_under_way == 1
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 4])
+async def test_no_more_at_once_than_the_store_can_use(parallel):
+    """F5: *parallel* batches are under way, and no more."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, parallel=parallel)
+    answers = []
+    for number in range(10):
+        answers.append(calls.submit(number))
+        await turns()
+    assert backend.under_way == parallel
+    backend.gate.set()
+    await bounded(asyncio.gather(*answers))
+    assert backend.most_under_way == parallel
+
+
+async def test_a_cancelled_request_leaves_its_neighbours_alone():
+    """F5: cancelled before or while its batch is under way, it is the only one."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend)
+    before, one, two = map(calls.submit, [0, 1, 2])
+    before.cancel()
+    await turns()
+    one.cancel()
+    await turns()
+    assert backend.under_way == 1
+    backend.gate.set()
+    assert await bounded(two) == 4
+    assert backend.batches == [[1, 2]]
+    assert await bounded(calls.submit(3)) == 6
+
+
+async def test_a_batch_of_cancelled_requests_is_not_sent():
+    """F5: nothing is asked of the store for nobody."""
+    backend = Backend()
+    calls = coalescer(backend)
+    for answer in map(calls.submit, range(3)):
+        answer.cancel()
+    await bounded(calls.drain())
+    assert backend.batches == []
+
+
+async def test_an_error_in_place_is_one_callers_own():
+    """R1: an exception among the answers is raised to its caller alone."""
+    broken = CodecError("cannot be read")
+    calls = coalescer(Backend())
+    submitted = asyncio.gather(
+        *map(calls.submit, [1, broken, 2]), return_exceptions=True
+    )
+    assert await bounded(submitted) == [2, broken, 4]
+
+
+async def test_a_failing_store_fails_each_caller_apart():
+    """F1, R1: each gets a `StoreError` of its own, whose cause is the driver's error."""
+    cause = OSError("connection lost")
+
+    async def fail(items):
+        raise cause
+
+    calls = coalescer(fail)
+    submitted = asyncio.gather(*map(calls.submit, [1, 2]), return_exceptions=True)
+    first, second = await bounded(submitted)
+    assert type(first) is type(second) is StoreError
+    assert first is not second
+    assert first.__cause__ is second.__cause__ is cause
+
+
+@pytest.mark.parametrize("answers", [[], [1], [1, 2, 3]])
+async def test_a_store_that_miscounts(answers):
+    """R1, F1: with too few or too many answers everybody gets an error, nobody hangs."""
+
+    async def miscount(items):
+        return answers
+
+    calls = coalescer(miscount)
+    submitted = asyncio.gather(*map(calls.submit, [1, 2]), return_exceptions=True)
+    for error in await bounded(submitted):
+        assert isinstance(error, StoreError)
+        assert f"{len(answers)} answers for 2 items" in str(error)
+
+
+async def test_the_deadline():
+    """F1: a store that hangs gives an error in time, and then is asked again."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, timeout=0.2)
+    began = time.monotonic()
+    first = calls.submit(1)
+    await turns()
+    second = calls.submit(2)
+    for answer in (first, second):
+        with pytest.raises(StoreError, match=r"did not answer within 0.2 s"):
+            await bounded(answer)
+    assert time.monotonic() - began < 2
+    assert backend.under_way == 0
+    backend.gate.set()
+    assert await bounded(calls.submit(3)) == 6
+
+
+async def test_drain_waits_for_everything():
+    """F4, F5: after `drain` nothing is queued or under way."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend)
+    answers = [*map(calls.submit, range(300))]
+    answers[299].cancel()
+    drained = asyncio.create_task(calls.drain())
+    await turns(10)
+    assert not drained.done()
+    backend.gate.set()
+    await bounded(drained)
+    assert all(answer.done() for answer in answers)
+    assert len(backend.batches) == 2
