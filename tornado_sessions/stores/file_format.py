@@ -26,6 +26,10 @@ class _Stored(msgspec.Struct, array_like=True):
     values: list[bytes]
 
 
+# Made once and here: msgspec crashes if threads work out the same type at once.
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
 def encoded(record: Record) -> bytes:
     """Return what the file of *record* holds."""
     names = [name.encode("utf-8", "surrogatepass") for name in record.values]
@@ -45,7 +49,7 @@ def decoded(raw: bytes) -> Record | CodecError:
     if zlib.crc32(body) != int.from_bytes(raw[4:8], "big"):
         return CodecError("its file is truncated or damaged")
     try:
-        stored = msgspec.msgpack.decode(body, type=_Stored)
+        stored = _decode(body)
     except msgspec.MsgspecError as error:
         return CodecError(f"its file is malformed: {error}")
     names = (name.decode("utf-8", "surrogatepass") for name in stored.names)

@@ -41,8 +41,8 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
     """The first key, its value, the second key, …"""
 
     def record(self) -> Record:
-        keys, values = self.items[::2], self.items[1::2]
-        return Record(self.handle, self.meta, dict(zip(keys, values, strict=True)))
+        each = iter(self.items)
+        return Record(self.handle, self.meta, dict(zip(each, each, strict=True)))
 
 
 class MemoryStore(Store):
