@@ -145,6 +145,7 @@ def test_the_name_that_the_browser_sees(given_settings, name):
         {"cookie_name": "__Host-s", "secure": True, "cookie_kwargs": {"domain": "a"}},
         {"cookie_kwargs": {"samesite": "None"}},
         {"cookie_kwargs": {"samesite": "Sometimes"}},
+        {"cookie_kwargs": {"path": "app"}},
         {"cookie_kwargs": {"httponly": False}},
         {"cookie_kwargs": {"secure": True}},
         {"cookie_kwargs": {"Domain": "example.com"}},

@@ -194,6 +194,8 @@ def _cookie_kwargs(given: object) -> dict[str, str]:
             )
         if not isinstance(value, str) or not _ATTRIBUTE.fullmatch(value):
             raise _wrong("cookie_kwargs", dict(given), f"a plain string as {name!r}")
+    if not given.get("path", "/").startswith("/"):
+        raise _wrong("cookie_kwargs", dict(given), "a path that begins with /")
     samesite = given.get("samesite", "Lax").capitalize()
     if samesite not in ("Lax", "Strict", "None"):
         raise _wrong("cookie_kwargs", dict(given), 'samesite "Lax", "Strict" or "None"')

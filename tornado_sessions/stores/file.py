@@ -41,6 +41,7 @@ from tornado_sessions.stores.file_format import (
     encoded,
     explained,
     locked,
+    make_folder,
     sync_directory,
     write_durably,
 )
@@ -48,7 +49,6 @@ from tornado_sessions.stores.file_index import PrincipalIndex, file_name
 from tornado_sessions.stores.url import path_from
 
 T = TypeVar("T")
-
 _LOCKS = 64
 _THREADS = 8
 _PARTIAL = ".partial"
@@ -203,7 +203,7 @@ class FileStore(Store):
 
     def _write(self, name: str, record: Record) -> None:
         path = self._path(name)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(path.parent)
         # Under the lock nobody else writes this name, and what a crash left behind
         # is overwritten, or swept.
         unfinished = path.with_name(name + _PARTIAL)

@@ -68,6 +68,13 @@ def write_durably(path: Path, content: bytes, expires_at: float) -> None:
         os.fsync(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make *path*, if it is not there, so that it survives a loss of power."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Have the disk know which files are in *path*."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,6 +11,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from tornado_sessions.stores.file_format import make_folder, sync_directory
+
 
 def file_name(text: str) -> str:
     """Return the file name that stands for *text*, which may be anything."""
@@ -34,9 +36,10 @@ class PrincipalIndex:
         """Note that the file *name* holds a session of *principal*."""
         folder = self._of(principal)
         while not (folder / name).exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(folder)
             with contextlib.suppress(FileNotFoundError):  # removed when it was empty
                 (folder / name).touch(mode=0o600)
+                sync_directory(folder)
 
     def discard(self, principal: str, name: str) -> None:
         """Forget the file *name*; a folder that is empty then goes too."""
