@@ -66,12 +66,11 @@ class CookieCarrier:
     @classmethod
     def of(cls, application: HasSettings) -> CookieCarrier:
         """Return the carrier of *application*, made on first use."""
-        carrier = getattr(application, _ATTRIBUTE, None)
+        carrier: CookieCarrier | None = getattr(application, _ATTRIBUTE, None)
         if carrier is None:
             manager = SessionManager.of(application)
             carrier = cls(manager.config, manager.now)
             setattr(application, _ATTRIBUTE, carrier)
-        assert isinstance(carrier, CookieCarrier)
         return carrier
 
     def tickets(self, handler: Handler) -> list[Ticket]:
@@ -105,7 +104,7 @@ class CookieCarrier:
     def vary(self, handler: Handler) -> None:
         """Say that the response depends on the cookie (T6)."""
         if "Vary" not in handler._headers:
-            handler.set_header("Vary", "Cookie")
+            handler._headers["Vary"] = "Cookie"
             return
         vary = handler._headers["Vary"].lower()
         if vary != "cookie":

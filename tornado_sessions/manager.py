@@ -90,11 +90,10 @@ class SessionManager:
         Calling it when the application starts makes a wrong setting known there and
         then, instead of with the first request.
         """
-        manager = getattr(application, _ATTRIBUTE, None)
+        manager: SessionManager | None = getattr(application, _ATTRIBUTE, None)
         if manager is None:
             manager = cls._from_settings(application.settings)
             setattr(application, _ATTRIBUTE, manager)
-        assert isinstance(manager, SessionManager)
         return manager
 
     @classmethod

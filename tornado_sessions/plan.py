@@ -8,6 +8,7 @@ say once the store agreed. It does no I/O, so it can run in the middle of ``fini
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,8 @@ class Planner:
         self._warned_insecure = False
         self._extended: dict[str, float] = {}
         self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
+        after = config.rotate_after
+        self._rotate_after = math.inf if after is None else after
 
     def plan(self, session: Session, *, discard: bool = False) -> Plan:
         """Return the plan for *session* as it is now.
@@ -80,6 +83,8 @@ class Planner:
         plan, now = Plan(session), self._now()
         if session.sealed is not None or session.ended:
             return plan
+        if self._nothing_due(session, now):
+            return plan
         if session.doomed is not None:
             plan.changes.append(Delete(session.doomed))
             plan.due, plan.has_data = CookieDue.CLEAR, True
@@ -88,6 +93,18 @@ class Planner:
         else:
             self._plan_known(plan, now, discard)
         return plan
+
+    def _nothing_due(self, session: Session, now: float) -> bool:
+        """Tell in short what holds for most requests; False decides nothing."""
+        record, ticket = session.record, session.ticket
+        if record is None or ticket is None or ticket.resign or session.modified:
+            return False
+        meta = record.meta
+        return (
+            meta.previous is None
+            and now - meta.last_seen_at < self._extend_after
+            and now - meta.rotated_at < self._rotate_after
+        )
 
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
         """Return the plan and the change that sets *name*, if nobody else did."""

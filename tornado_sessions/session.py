@@ -253,6 +253,9 @@ class Session(ValueMapping):
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
         self.stored = Values(self._codec, record.values if record else {})
+        if record is not None:
+            self.rebase(record, ticket)
+            return
         self._handle = None
         self._principal = None
         self._persistent = None
@@ -260,8 +263,6 @@ class Session(ValueMapping):
         self.ticket = ticket
         self.login_pending = False
         self.renewal_pending = False
-        if record is not None:
-            self.rebase(record, ticket)
 
     def fresh(self, name: str, default: Any) -> Any:
         """Return a copy of what is stored under *name*, or of *default*."""

@@ -98,6 +98,8 @@ class Values:
             raw = self.encode(name, value)
             if self.loaded.get(name) != raw:
                 changed[name] = raw
+        if not self._pending:
+            return changed, []
         removed = [name for name, what in self._pending.items() if what is _REMOVED]
         return changed, [name for name in removed if name in self.loaded]
 

@@ -120,8 +120,10 @@ class SessionMixin(RequestHandler):
             if "Cookie" in self.request.headers:
                 await self._session_autoload()
         await super()._execute(transforms, *args, **kwargs)
+        if self._session_held is not None:
+            await asyncio.wait([self._session_held.task])
         if self._visitor_session is not None:
-            await self._session_conclude()
+            self._session_conclude()
 
     async def _session_autoload(self) -> None:
         try:
@@ -277,10 +279,8 @@ class SessionMixin(RequestHandler):
             return False
         return session.sealed is None and session.touched and session.modified
 
-    async def _session_conclude(self) -> None:
-        """Wait for the commit, and tell about changes that came after it."""
-        if self._session_held is not None:
-            await asyncio.wait([self._session_held.task])
+    def _session_conclude(self) -> None:
+        """Tell about changes that came after the commit."""
         if self._session_settled and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(_LATE))

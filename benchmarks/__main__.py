@@ -1,0 +1,86 @@
+"""The command ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from benchmarks import memory_store, request_cost, sqlite_writes
+from benchmarks.machine import this_machine
+from benchmarks.report import (
+    Row,
+    page,
+    show_progress,
+    write_docs,
+    write_results,
+)
+
+RESULTS = Path(__file__).parent / "results"
+RULES = ("P3", "P4", "P5", "P6")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure what the library costs."
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="take seconds and prove nothing")
+    add("--only", choices=RULES, help="measure this rule (P3 and P4 come together)")
+    add(
+        "--results",
+        type=Path,
+        help="write latest.md and latest.json there (by default a complete run does, "
+        "in benchmarks/results)",
+    )
+    add(
+        "--write-docs",
+        type=Path,
+        metavar="FILE",
+        help="put the table between the two markers of this file",
+    )
+    add(
+        "--directory",
+        type=Path,
+        default=RESULTS,
+        help="where SQLite writes meanwhile: on the disk that matters, not a tmpfs",
+    )
+    return parser.parse_args()
+
+
+async def measure(options: argparse.Namespace) -> list[Row]:
+    """Measure what was asked for."""
+    rows: list[Row] = []
+    quick, only = options.quick, options.only
+    if only in (None, "P3", "P4"):
+        size = request_cost.QUICK if quick else request_cost.FULL
+        rows += await request_cost.measure(size, show_progress)
+    if only in (None, "P5"):
+        writes = sqlite_writes.QUICK if quick else sqlite_writes.FULL
+        rows += await sqlite_writes.measure(writes, options.directory, show_progress)
+    if only in (None, "P6"):
+        sessions = memory_store.QUICK if quick else memory_store.FULL
+        runs = 1 if quick else memory_store.RUNS
+        rows += await memory_store.measure(sessions, runs, show_progress)
+    return rows
+
+
+def main() -> None:
+    options = arguments()
+    machine = this_machine()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    rows = asyncio.run(measure(options))
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    print(page(rows, machine), end="")
+    complete = not options.quick and options.only is None
+    results = options.results or (RESULTS if complete else None)
+    if results is not None:
+        write_results(results, rows, machine)
+    if options.write_docs is not None:
+        write_docs(options.write_docs, rows, machine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""P3 and P4: the processor time that one request takes, with and without a session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.load import Connection, connections, everybody
+from benchmarks.process import server
+from benchmarks.report import Progress, Row
+from benchmarks.spread import Estimate, estimate, median_of
+
+CONNECTIONS = 16
+_WITHOUT_COOKIE = ("/bare", "/untouched")
+_WITH_COOKIE = ("/bare", "/signed-cookie", "/read", "/write")
+
+Round: TypeAlias = "dict[tuple[str, bool], float]"
+"""Microseconds per request, by path and whether a cookie was sent."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    servers: int
+    """A process is lucky or unlucky for life (addresses, hash seed): take several."""
+    rounds: int
+    requests: int
+
+
+FULL = Size(servers=6, rounds=40, requests=12)
+QUICK = Size(servers=1, rounds=2, requests=5)
+
+
+async def measure(size: Size, progress: Progress) -> list[Row]:
+    """Measure P3 and P4 and return their rows."""
+    rounds: list[Round] = []
+    for number in range(size.servers):
+        async with (
+            server() as port,
+            connections(port, CONNECTIONS) as plain,
+            connections(port, CONNECTIONS) as known,
+        ):
+            await everybody(known, "/write", 1)
+            await _round(plain, known, size.requests)  # warms up
+            for turn in range(size.rounds):
+                progress("P3, P4", number * size.rounds + turn, _total(size))
+                rounds.append(await _round(plain, known, size.requests))
+    return _rows(rounds)
+
+
+def _total(size: Size) -> int:
+    return size.servers * size.rounds
+
+
+async def _round(
+    plain: Sequence[Connection], known: Sequence[Connection], requests: int
+) -> Round:
+    """Measure every variant once, in turns."""
+    costs = {}
+    for path in _WITHOUT_COOKIE:
+        costs[path, False] = await _cost(plain, path, requests)
+    for path in _WITH_COOKIE:
+        costs[path, True] = await _cost(known, path, requests)
+    return costs
+
+
+async def _cost(visitors: Sequence[Connection], path: str, requests: int) -> float:
+    before = int(await visitors[0].get("/processor-time"))
+    await everybody(visitors, path, requests)
+    after = int(await visitors[0].get("/processor-time"))
+    return (after - before) / 1000 / (requests * len(visitors))
+
+
+def _added(path: str, *, cookie: bool = True) -> Callable[[Round], float]:
+    """Return what tells how much *path* takes above the bare handler."""
+    return lambda costs: costs[path, cookie] - costs["/bare", cookie]
+
+
+def _median(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Estimate:
+    return estimate(rounds, lambda some: median_of(some, figure))
+
+
+def _ratio(
+    rounds: Sequence[Round],
+    above: Callable[[Round], float],
+    below: Callable[[Round], float],
+) -> Estimate:
+    def ratio(some: Sequence[Round]) -> float:
+        divisor = median_of(some, below)
+        return median_of(some, above) / divisor if divisor > 0 else math.inf
+
+    return estimate(rounds, ratio)
+
+
+def _rows(rounds: Sequence[Round]) -> list[Row]:
+    untouched = _added("/untouched", cookie=False)
+    signed, read, write = _added("/signed-cookie"), _added("/read"), _added("/write")
+
+    def bare(costs: Round) -> float:
+        return costs["/bare", False]
+
+    def percent(costs: Round) -> float:
+        return 100 * untouched(costs)
+
+    return [
+        Row("P4", "bare handler", _median(rounds, bare), "µs"),
+        Row("P4", "session not touched, adds", _median(rounds, untouched), "µs"),
+        Row(
+            "P4",
+            "session not touched, of the bare handler",
+            _ratio(rounds, percent, bare),
+            "%",
+            at_most=5,
+        ),
+        Row("P3", "one get_signed_cookie, adds", _median(rounds, signed), "µs"),
+        Row("P3", "memory://, read, adds", _median(rounds, read), "µs"),
+        Row(
+            "P3",
+            "memory://, read, against one get_signed_cookie",
+            _ratio(rounds, read, signed),
+            "×",
+            at_most=2,
+        ),
+        Row("P3", "memory://, read and write, adds", _median(rounds, write), "µs"),
+    ]

@@ -1,0 +1,146 @@
+"""The server that is measured, a process of its own: ``python -m benchmarks.server``.
+
+All variants are served by one process, each as an application with one route, so that
+they differ in nothing but the code that is measured. It says its port on the first line
+and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+import time
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.routing import Router
+from tornado.testing import bind_unused_port
+from tornado.web import Application, RequestHandler
+
+from benchmarks import handwritten
+from benchmarks.handwritten import HandwrittenSQLite, OneCommitEach
+from tornado_sessions import SessionManager, SessionMixin
+from tornado_sessions.stores.sqlite_connection import Transaction
+
+COOKIE = "session"
+
+
+class Bare(RequestHandler):
+    """What everything else is compared with."""
+
+    def get(self) -> None:
+        self.write("ok")
+
+
+class SignedCookie(RequestHandler):
+    """The reference of P3: verifies the very cookie that the session comes by."""
+
+    def get(self) -> None:
+        if self.get_signed_cookie(COOKIE) is None:
+            raise RuntimeError("the cookie does not verify")
+        self.write("ok")
+
+
+class Untouched(SessionMixin, RequestHandler):
+    """P4: could use a session and does not."""
+
+    def get(self) -> None:
+        self.write("ok")
+
+
+class Read(SessionMixin, RequestHandler):
+    """P3: reads one value."""
+
+    def get(self) -> None:
+        if self.session["n"] < 1:
+            raise RuntimeError("the session is not the one that was begun")
+        self.write("ok")
+
+
+class Write(SessionMixin, RequestHandler):
+    """Reads, changes and writes one value; says what it wrote."""
+
+    def get(self) -> None:
+        self.session["n"] = self.session.get("n", 0) + 1
+        self.write(str(self.session["n"]))
+
+
+class ProcessorTime(RequestHandler):
+    """Says how many nanoseconds of processor this process took so far."""
+
+    def get(self) -> None:
+        self.write(str(time.process_time_ns()))
+
+
+class ByPath(Router):
+    """Gives each path an application of its own: no route stands behind another."""
+
+    def __init__(self, store: str, sqlite: OneCommitEach | None) -> None:
+        manager = SessionManager(store)
+        self._applications = {
+            path: Application(
+                [(path, handler, arguments)],
+                cookie_secret="a secret for benchmarks only",
+                session_manager=manager,
+            )
+            for path, handler, arguments in (
+                ("/bare", Bare, {}),
+                ("/signed-cookie", SignedCookie, {}),
+                ("/untouched", Untouched, {}),
+                ("/read", Read, {}),
+                ("/write", Write, {}),
+                ("/handwritten", HandwrittenSQLite, {"database": sqlite}),
+                ("/processor-time", ProcessorTime, {}),
+            )
+        }
+
+    def find_handler(
+        self, request: HTTPServerRequest, **_: object
+    ) -> HTTPMessageDelegate | None:
+        return self._applications[request.path].find_handler(request)
+
+
+async def serve(store: str, file: str | None) -> None:
+    socket, port = bind_unused_port()
+    sqlite = OneCommitEach(file) if file else None
+    server = HTTPServer(ByPath(store, sqlite))
+    server.add_sockets([socket])
+    print(port, flush=True)
+    await asyncio.Event().wait()
+
+
+def slow_down_commits(seconds: float) -> None:
+    """Make every transaction take longer by *seconds*, as ``fsync`` on another disk."""
+    commit = Transaction.__exit__
+
+    def slow_commit(self: Transaction, *error: object) -> None:
+        commit(self, *error)
+        if self.begin == Transaction.begin:
+            time.sleep(seconds)
+
+    Transaction.__exit__ = slow_commit  # type: ignore[method-assign]
+    handwritten.after_commit = lambda: time.sleep(seconds)
+
+
+def end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server")
+    parser.add_argument("--store", default="memory://")
+    parser.add_argument("--handwritten", help="file of the handwritten SQLite handler")
+    parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
+    options = parser.parse_args()
+    if options.slower_disk:
+        slow_down_commits(options.slower_disk)
+    threading.Thread(target=end_with_input, daemon=True).start()
+    asyncio.run(serve(options.store, options.handwritten))
+
+
+if __name__ == "__main__":
+    main()
