@@ -1,6 +1,7 @@
 """The coalescer: many calls become few, and nobody pays for a neighbour."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -174,6 +175,104 @@ async def test_the_deadline():
     assert backend.under_way == 0
     backend.gate.set()
     assert await bounded(calls.submit(3)) == 6
+
+
+@pytest.fixture
+async def advance(monkeypatch):
+    """Give a function that moves the clock of the loop, which stands still else."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+
+    async def forward(seconds):
+        nonlocal now
+        now += seconds
+        await turns(10)
+
+    return forward
+
+
+async def test_a_late_call_does_not_pay_for_an_early_one(advance):
+    """R1, F1: in one batch each fails by its own deadline, and not earlier."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, timeout=0.5)
+    stuck = calls.submit(1)
+    await advance(0.1)
+    early = calls.submit(2)
+    await advance(0.35)
+    late = [calls.submit(3), calls.submit(4)]
+    await advance(0.06)
+    assert isinstance(stuck.exception(), StoreError)
+    assert backend.batches == [[1], [2, 3, 4]]
+    await advance(0.1)
+    assert "within 0.5 s" in str(early.exception())
+    assert not any(answer.done() for answer in late)
+    backend.gate.set()
+    await turns(10)
+    assert [answer.result() for answer in late] == [6, 8]
+
+
+async def test_each_has_a_deadline_of_its_own(advance):
+    """F1: in a batch that hangs they fail one after the other, and then it ends."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, timeout=0.5)
+    gathered = calls.submit(0)
+    answers = []
+    await turns()
+    for number in range(1, 4):
+        await advance(0.1)
+        answers.append(calls.submit(number))
+    await advance(0.21)
+    assert gathered.done()
+    answers[1].cancel()
+    for due in range(3):
+        assert [answer.done() for answer in answers] == [due > 0, True, due > 1]
+        assert backend.under_way == 1
+        await advance(0.1 * (due + 1))
+    assert isinstance(answers[2].exception(), StoreError)
+    assert backend.under_way == 0
+    backend.gate.set()
+    again = calls.submit(5)
+    await turns(10)
+    assert again.result() == 10
+
+
+async def test_what_is_too_late_is_not_sent(advance):
+    """F1, F5: while the store does not even let go, they fail, and are not sent."""
+    held, sent = asyncio.Event(), []
+
+    async def stubborn(items):
+        sent.append(list(items))
+        while not held.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await held.wait()
+        return items
+
+    calls = coalescer(stubborn, timeout=0.5)
+    first = calls.submit(1)
+    await advance(0.1)
+    queued = calls.submit(2)
+    await advance(0.45)
+    assert [first.done(), queued.done()] == [True, False]
+    await advance(0.1)
+    fresh = calls.submit(3)
+    assert isinstance(queued.exception(), StoreError)
+    held.set()
+    await turns(10)
+    assert fresh.result() == 3
+    assert sent == [[1], [3]]
+
+
+async def test_no_timer_is_left():
+    """F4, F5: an idle coalescer holds neither answers nor a timer of the loop."""
+    calls = coalescer(Backend())
+    for _ in range(3):
+        await bounded(asyncio.gather(*map(calls.submit, range(3))))
+    cancelled = calls.submit(4)
+    cancelled.cancel()
+    await bounded(calls.drain())
+    assert calls._timer is None
+    assert not calls._unanswered
 
 
 async def test_drain_waits_for_everything():

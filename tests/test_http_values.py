@@ -228,13 +228,18 @@ async def test_a_record_that_cannot_be_decoded(make_store, caplog):
         visitor = site.visitor()
         await did(site, visitor, switch, lambda s: s.update(n=1))
         old = site.store.record.handle
-        unreadable = SimpleNamespace(record=lambda: CodecError("truncated"))
+        unreadable = SimpleNamespace(
+            handle=old,
+            meta=site.store.record.meta,
+            record=lambda: CodecError("truncated"),
+        )
         site.store._live = lambda handle, now: unreadable
         answer = await did(site, visitor, switch, ACTS["all"])
         assert (answer.code, answer.body) == (200, b'{"answer": "{}"}')
         assert ("undecodable", "truncated") in site.kinds
         del site.store._live
-        site.store._shards = type(site.store)()._shards
+        assert await site.store.count() == 0
+        assert len(session_cookies(answer)) == 1
         answer = await did(site, visitor, switch, lambda s: s.update(n=2))
         assert (answer.code, len(session_cookies(answer))) == (200, 1)
         assert site.store.record.handle != old

@@ -10,9 +10,9 @@ from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
-from tornado_sessions.session import Session, SessionOwner
-from tornado_sessions.stores.base import Delete, Record
-from tornado_sessions.tokens import Verdict, judge, successor
+from tornado_sessions.session import NOT_STALE, UNDECODABLE, Session, SessionOwner
+from tornado_sessions.stores.base import Delete, Outcome, Record
+from tornado_sessions.tokens import Verdict, handed_out, judge
 from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
@@ -45,64 +45,64 @@ class Admission:
             StoreError: The store failed.
         """
         if not tickets:
-            return self._new(visit)
+            return Session(self._owner, self._config.codec, visit)
         loaded = await self._link.load([ticket.handle for ticket in tickets])
-        stale_until = 0.0
+        outdated: list[Record] = []
+        doomed: Delete | None = None
+        stale = NOT_STALE
         for ticket, record in zip(tickets, loaded, strict=True):
-            if not isinstance(record, Record):
-                self._refuse(ticket, record)
-                continue
-            verdict = self._verdict(ticket, record)
-            if verdict is Verdict.REUSED:
-                await self._end_reused(record)
-            elif verdict is Verdict.OTHER_EPOCH:
-                stale_until = record.meta.epoch_at + STALE_SECONDS
-            elif verdict is not None:
-                session = self._entered(visit, ticket, record, verdict)
-                break
-        else:
-            session = self._new(visit)
-        session.stale_until = stale_until
+            judged = self._judged(ticket, record)
+            if isinstance(judged, Delete):
+                doomed = judged
+            elif isinstance(record, Record):
+                if judged is Verdict.REUSED:
+                    outdated.append(record)
+                elif judged is Verdict.OTHER_EPOCH:
+                    stale = (record.handle, record.meta.epoch_at + STALE_SECONDS)
+                else:
+                    await self._end_reused(outdated, spare=record.handle)
+                    return self._entered(visit, ticket, record)
+        await self._end_reused(outdated)
+        session = Session(self._owner, self._config.codec, visit)
+        session.doomed, session.stale = doomed, stale
         return session
 
-    def _new(self, visit: Callable[[], Visit]) -> Session:
-        return Session(self._owner, self._config.codec, visit)
-
-    def _entered(
-        self,
-        visit: Callable[[], Visit],
-        ticket: Ticket,
-        record: Record,
-        verdict: Verdict,
-    ) -> Session:
-        owner, codec = self._owner, self._config.codec
-        if verdict is Verdict.CURRENT:
-            return Session(owner, codec, visit, record, ticket)
-        # The answer that carried the successor may have been lost: hand it out again.
-        assert record.meta.salt is not None
-        ticket = ticket._replace(token=successor(ticket.token, record.meta.salt))
-        session = Session(owner, codec, visit, record, ticket)
-        session.cookie_due = CookieDue.SEND
-        return session
-
-    def _refuse(self, ticket: Ticket, error: CodecError | None) -> None:
-        if error is None:
+    def _judged(
+        self, ticket: Ticket, record: Record | CodecError | None
+    ) -> Verdict | Delete | None:
+        """Return what *ticket* is to *record*, or the end that this one is due."""
+        if record is None:
             self._events.emit("refused", ticket.handle, "unknown")
-            return
-        log.warning("dropped the session %s: %s", ticket.handle, error)
-        self._events.emit("undecodable", ticket.handle, str(error))
-
-    def _verdict(self, ticket: Ticket, record: Record) -> Verdict | None:
-        """Judge *ticket*; None if its session is over."""
+            return None
+        if isinstance(record, CodecError):
+            log.warning("dropped the session %s: %s", ticket.handle, record)
+            self._events.emit("undecodable", ticket.handle, str(record))
+            return Delete(ticket.handle, UNDECODABLE)
         now = self._owner.now()
         over = self._over(record, now)
         if over is not None:
-            self._events.emit("ended", record.handle, over, record.meta.principal)
-            return None
+            return Delete(record.handle, over)
         verdict = judge(ticket, record.meta, now, self._config.rotate_grace)
         if verdict is Verdict.OTHER_EPOCH:
             self._events.emit("refused", record.handle, verdict.value)
         return verdict
+
+    def _entered(
+        self, visit: Callable[[], Visit], ticket: Ticket, record: Record
+    ) -> Session:
+        session = Session(self._owner, self._config.codec, visit, record, ticket)
+        if record.meta.previous is not None:
+            # The answer that carried the successor may have been lost.
+            self.renew(session, record)
+        return session
+
+    def renew(self, session: Session, record: Record) -> None:
+        """Have *session* go on as *record*, which was rotated meanwhile or not."""
+        ticket = session.ticket
+        successor = handed_out(ticket, record.meta) if ticket is not None else None
+        session.adopt(record, successor or ticket)
+        if successor is not None:
+            session.cookie_due = CookieDue.SEND
 
     def _over(self, record: Record, now: float) -> str | None:
         """Return why the record is over by the clocks as configured now, or None."""
@@ -112,8 +112,16 @@ class Admission:
             return "absolute"
         return None
 
-    async def _end_reused(self, record: Record) -> None:
-        """End a session whose replaced token came back: somebody has a copy (E5)."""
-        log.warning("session %s: a replaced token was used again", record.handle)
-        await self._link.commit([Delete(record.handle, "reuse")])
-        self._events.emit("ended", record.handle, "reuse", record.meta.principal)
+    async def _end_reused(self, records: list[Record], spare: str = "") -> None:
+        """End sessions whose replaced token came back: somebody has a copy (E5).
+
+        Unless the current token came along: then it is a duplicate of the cookie.
+        """
+        for record in records:
+            if record.handle == spare:
+                continue
+            log.warning("session %s: a replaced token was used again", record.handle)
+            (outcome,) = await self._link.commit([Delete(record.handle, "reuse")])
+            if outcome is Outcome.APPLIED:
+                principal = record.meta.principal
+                self._events.emit("ended", record.handle, "reuse", principal)

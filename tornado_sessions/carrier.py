@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from tornado_sessions import cookie
-from tornado_sessions.config import SessionConfig
+from tornado_sessions.config import SessionConfig, check_cookie_secret
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
@@ -68,6 +68,7 @@ class CookieCarrier:
         """Return the carrier of *application*, made on first use."""
         carrier: CookieCarrier | None = getattr(application, _ATTRIBUTE, None)
         if carrier is None:
+            check_cookie_secret(application.settings)
             manager = SessionManager.of(application)
             carrier = cls(manager.config, manager.now)
             setattr(application, _ATTRIBUTE, carrier)

@@ -34,7 +34,8 @@ class Coalescer(Generic[T, R]):
     Args:
         call: Takes the items of a batch and returns an answer for each, in order; an
             exception in an answer's place is raised to that caller alone.
-        timeout: Seconds after which a caller gets a `StoreError`.
+        timeout: Seconds after which a caller gets a `StoreError`, counted for each
+            from its own `submit`.
         parallel: How many batches may be under way at once.
         name: What is being done, for the error message.
     """
@@ -52,6 +53,8 @@ class Coalescer(Generic[T, R]):
         self._parallel = parallel
         self._name = name
         self._queue: deque[_Waiting[T, R]] = deque()
+        self._unanswered: deque[_Waiting[T, R]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -59,7 +62,11 @@ class Coalescer(Generic[T, R]):
         """Return a future for the answer to *item*; cancelling it harms nobody else."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._queue.append(_Waiting(item, answer, loop.time() + self._timeout))
+        waiting = _Waiting(item, answer, loop.time() + self._timeout)
+        self._queue.append(waiting)
+        self._unanswered.append(waiting)
+        if self._timer is None:
+            self._timer = loop.call_at(waiting.deadline, self._on_deadline)
         if not self._scheduled and len(self._running) < self._parallel:
             self._scheduled = True
             loop.call_soon(self._dispatch)
@@ -79,18 +86,44 @@ class Coalescer(Generic[T, R]):
                 task = asyncio.get_running_loop().create_task(self._run(batch))
                 self._running.add(task)
                 task.add_done_callback(self._finished)
+        if not self._running and self._timer is not None:  # all have their answers
+            self._timer.cancel()
+            self._timer = None
+            self._unanswered.clear()
 
     def _next_batch(self) -> list[_Waiting[T, R]]:
+        self._fail_overdue()
         batch: list[_Waiting[T, R]] = []
         while self._queue and len(batch) < MAX_BATCH:
             one = self._queue.popleft()
-            if not one.answer.cancelled():
+            if not one.answer.done():  # cancelled, or too late
                 batch.append(one)
         return batch
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._dispatch()
+
+    def _on_deadline(self) -> None:
+        """Fail what is too late; go on with the oldest of the others, if there is one.
+
+        There is one timer for all, since the deadlines come in the order of `submit`.
+        """
+        self._timer = None
+        self._fail_overdue()
+        if self._unanswered:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._unanswered[0].deadline, self._on_deadline)
+
+    def _fail_overdue(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._unanswered:
+            oldest = self._unanswered[0]
+            if not oldest.answer.done():
+                if oldest.deadline > now:
+                    break
+                oldest.answer.set_exception(self._too_late())
+            self._unanswered.popleft()
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         try:
@@ -106,19 +139,22 @@ class Coalescer(Generic[T, R]):
     async def _before_deadline(
         self, batch: list[_Waiting[T, R]]
     ) -> Sequence[R | Exception]:
-        left = batch[0].deadline - asyncio.get_running_loop().time()
+        left = batch[-1].deadline - asyncio.get_running_loop().time()
         call = self._call([one.item for one in batch])
         try:
             answers = await asyncio.wait_for(call, max(left, 0.001))
         except asyncio.TimeoutError as error:
-            raise StoreError(
-                f"{self._name}: the store did not answer within {self._timeout:g} s; "
-                "check that it is reachable, or raise session_store_timeout"
-            ) from error
+            raise self._too_late() from error
         if len(answers) != len(batch):  # nobody is left waiting for an answer
             counts = f"{len(answers)} answers for {len(batch)} items"
             raise StoreError(f"{self._name}: the store gave {counts}")
         return answers
+
+    def _too_late(self) -> StoreError:
+        return StoreError(
+            f"{self._name}: the store did not answer within {self._timeout:g} s; "
+            "check that it is reachable, or raise session_store_timeout"
+        )
 
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of its own for each caller: tracebacks are not shared."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import http.cookies
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from tornado_sessions.codecs import Codec, codec_from
 from tornado_sessions.errors import ConfigurationError
 
 PREFIX = "session_"
+_RESERVED = http.cookies.Morsel[str]()
 MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
 _DAY = 86400.0
@@ -98,6 +100,8 @@ class SessionConfig:
         name, kwargs = self.cookie_name, self.cookie_kwargs
         if not isinstance(name, str) or not _COOKIE_NAME.fullmatch(name):
             raise _wrong("cookie_name", name, "up to 64 characters legal in a cookie")
+        if _RESERVED.isReservedKey(name):
+            raise _wrong("cookie_name", name, "a name that is no cookie attribute")
         if name.startswith("__Host-") and (
             self.secure is not True or "domain" in kwargs or kwargs["path"] != "/"
         ):
@@ -163,6 +167,25 @@ class SessionConfig:
                 hint = f"did you mean {prefix}{near[0]}?" if near else "see the docs"
                 raise ConfigurationError(f"unknown setting {prefix}{name}; {hint}")
         return cls(**named)
+
+
+def check_cookie_secret(settings: Mapping[str, Any]) -> None:
+    """Refuse what Tornado could not sign a cookie with.
+
+    Raises:
+        ConfigurationError: ``cookie_secret`` or ``key_version`` is missing.
+    """
+    secret, version = settings.get("cookie_secret"), settings.get("key_version")
+    if not secret:
+        raise ConfigurationError(
+            "sessions need Application(cookie_secret=...): keep what "
+            "python -c 'import secrets; print(secrets.token_hex())' prints"
+        )
+    if isinstance(secret, dict) and version not in secret:
+        raise ConfigurationError(
+            f"key_version is {version!r}, and cookie_secret has the keys "
+            f"{sorted(secret)}: name the one to sign with"
+        )
 
 
 def _wrong(name: str, value: object, instead: str) -> ConfigurationError:

@@ -38,6 +38,8 @@ class Ticket(NamedTuple):
     epoch: int
     resign: bool = False
     """The cookie was signed with a key that is not the newest."""
+    handed_out: bool = False
+    """The visitor has yet to present this token."""
 
     def __repr__(self) -> str:
         return f"Ticket(handle={self.handle!r}, epoch={self.epoch})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from typing import Any
 class Flash:
     """A message that is shown once."""
 
-    message: Any
+    message: Any = field(repr=False)
     category: str = "info"
 
 

@@ -15,7 +15,7 @@ from tornado.process import task_id
 
 from tornado_sessions.coalescer import Coalescer
 from tornado_sessions.errors import CodecError, SessionError, StoreError
-from tornado_sessions.stores.base import Change, Outcome, Record, Store
+from tornado_sessions.stores.base import Change, Loaded, Outcome, Record, Store
 
 log = logging.getLogger("tornado_sessions")
 T = TypeVar("T")
@@ -66,11 +66,13 @@ class StoreLink:
         """Return the record of each handle; loads of one turn leave together."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
+        loaded: Sequence[Loaded | BaseException]
         if self.store.immediate:
-            return await self._within("load", self.store.load(handles))
-        answers = [self._loads.submit(handle) for handle in handles]
-        loaded = await asyncio.gather(*answers, return_exceptions=True)
-        return [_raised_unless_unreadable(one) for one in loaded]
+            loaded = await self._within("load", self.store.load(handles))
+        else:
+            answers = [self._loads.submit(handle) for handle in handles]
+            loaded = await asyncio.gather(*answers, return_exceptions=True)
+        return [_readable(one) for one in loaded]
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Carry out *changes*; the first that failed is raised."""
@@ -103,7 +105,7 @@ class StoreLink:
 
     def _attach(self) -> None:
         timeout, parallel = self._timeout, self.store.parallel
-        self._loads = Coalescer[str, "Record | CodecError | None"](
+        self._loads = Coalescer[str, Loaded](
             self.store.load, timeout=timeout, parallel=parallel, name="load"
         )
         self._commits = Coalescer[Change, Outcome](
@@ -122,9 +124,7 @@ class StoreLink:
             )
 
 
-def _raised_unless_unreadable(
-    loaded: Record | CodecError | BaseException | None,
-) -> Record | CodecError | None:
+def _readable(loaded: Loaded | BaseException) -> Record | CodecError | None:
     if isinstance(loaded, BaseException) and not isinstance(loaded, CodecError):
         raise loaded
     return loaded

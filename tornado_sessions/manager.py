@@ -21,7 +21,7 @@ from tornado_sessions.events import Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
 from tornado_sessions.plan import Plan, Planner, expiry
-from tornado_sessions.session import Session, aware
+from tornado_sessions.session import UNDECODABLE, Session, aware
 from tornado_sessions.settlement import Settlement
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
@@ -177,7 +177,7 @@ class SessionManager:
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Store what changed in *session*: `plan` and `perform` in one."""
-        await self.perform(self.plan(session, discard=discard))
+        await self._settlement.commit(session, discard=discard)
 
     # -- asked by a session ------------------------------------------------------
 
@@ -200,7 +200,7 @@ class SessionManager:
         log.warning("dropped the session %s: %s", session.handle, error)
         self._events.emit("undecodable", session.handle, str(error))
         if session.record is not None:
-            session.doomed = session.handle
+            session.doomed = Delete(session.handle, UNDECODABLE)
         session.adopt(None, None)
 
     async def save(self, session: Session) -> None:
@@ -215,8 +215,8 @@ class SessionManager:
             session.adopt(None, None)
             return
         (record,) = await self._link.load([session.handle])
-        if isinstance(record, Record):
-            session.adopt(record, session.ticket)
+        if isinstance(record, Record) and session.admits(record):
+            self._admission.renew(session, record)
         else:
             session.adopt(None, None)
 

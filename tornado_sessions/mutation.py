@@ -45,8 +45,8 @@ class Mutation:
         name = stored_name(key)
         if session.sealed is not None:
             raise session.sealed
-        if session.stored.pending(name):
-            await self._settlement.perform(self._planner.plan(session))
+        if session.stored.unsaved(name):
+            await self._settlement.commit(session)
         turn = self._turn(session.handle, name)
         outdated = turn.locked()
         async with turn:
@@ -81,7 +81,7 @@ class Mutation:
     async def _begin(self, session: Session, name: str, value: Any) -> Any:
         """Nobody else can know a session that is not stored yet: just write it."""
         session[shown(name)] = value
-        await self._settlement.perform(self._planner.plan(session))
+        await self._settlement.commit(session)
         return value
 
     async def _compare_and_set(self, session: Session, name: str, value: Any) -> bool:
@@ -96,6 +96,7 @@ class Mutation:
             self._settlement.dropped(plan)
         else:  # and nothing else: a login that was asked for is still to come
             session.rebase_meta(merged_meta(session.record.meta, change.meta))
+            session.note_cookie(plan.due, plan.ticket)
         session.stored.restore(name, raw)
         return True
 
@@ -104,4 +105,8 @@ class Mutation:
             return
         (record,) = await self._link.load([session.handle])
         raw = record.values.get(name) if isinstance(record, Record) else None
+        if isinstance(record, Record) and not session.admits(record):
+            # Somebody logged in meanwhile: what is theirs is not for this request.
+            self._settlement.outdated(session)
+            raw = None
         session.stored.restore(name, raw)

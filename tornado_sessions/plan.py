@@ -18,8 +18,8 @@ from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import ResponseStarted
 from tornado_sessions.renewal import confirms, new_epoch, rotation, rotation_due
 from tornado_sessions.session import Session
-from tornado_sessions.stores.base import Apply, Change, Create, Delete, Meta, Record
-from tornado_sessions.tokens import digest, random_id
+from tornado_sessions.stores.base import Apply, Change, Create, Meta, Record
+from tornado_sessions.tokens import digest
 from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
@@ -42,8 +42,14 @@ class Plan:
     due: CookieDue = CookieDue.KEEP
     has_data: bool = False
     """False if only an extension or a rotation would be lost with this commit."""
+    generation: int = 0
+    """Which of its lives the session was in."""
+    login: bool = False
+    renews: bool = False
+    """A token with no way back was asked for, by a login or otherwise."""
+    dropped: bool = False
+    """Data were left out on purpose; `muted`: for the request is outdated (C6)."""
     muted: bool = False
-    """The changes of a request from before a login were left out (C6)."""
 
     @property
     def idle(self) -> bool:
@@ -80,13 +86,12 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan, now = Plan(session), self._now()
+        plan, now = Plan(session, generation=session.generation), self._now()
+        plan.dropped = discard
         if session.sealed is not None or session.ended:
             return plan
-        if self._nothing_due(session, now):
-            return plan
         if session.doomed is not None:
-            plan.changes.append(Delete(session.doomed))
+            plan.changes.append(session.doomed)
             plan.due, plan.has_data = CookieDue.CLEAR, True
         if session.record is None:
             self._plan_new(plan, now, discard)
@@ -94,14 +99,16 @@ class Planner:
             self._plan_known(plan, now, discard)
         return plan
 
-    def _nothing_due(self, session: Session, now: float) -> bool:
+    def _nothing_due(self, session: Session, meta: Meta, now: float) -> bool:
         """Tell in short what holds for most requests; False decides nothing."""
-        record, ticket = session.record, session.ticket
-        if record is None or ticket is None or ticket.resign or session.modified:
+        if session.login_pending or session.renewal_pending:
             return False
-        meta = record.meta
+        ticket = session.ticket
         return (
-            meta.previous is None
+            ticket is not None
+            and not ticket.resign
+            and meta.previous is None
+            and meta.persistent == session.persistent
             and now - meta.last_seen_at < self._extend_after
             and now - meta.rotated_at < self._rotate_after
         )
@@ -109,15 +116,17 @@ class Planner:
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
         """Return the plan and the change that sets *name*, if nobody else did."""
         assert session.record is not None
-        session.stored.check_size({name: raw}, [], self._config.max_record_bytes)
-        now, meta = self._now(), session.record.meta
-        change = Apply(
-            handle=session.record.handle,
-            set={name: raw},
-            expect={name: session.stored.loaded.get(name)},
-            meta=self._extension(meta, now),
-        )
-        return Plan(session, [change], session.ticket, has_data=True), change
+        session.stored.check_size({name: raw}, (), self._config.max_record_bytes)
+        now, record = self._now(), session.record
+        due = self._extension_due(record, now)
+        meta = self._extension(record.meta, now) if due else {}
+        expect = {name: session.stored.loaded.get(name)}
+        change = Apply(record.handle, {name: raw}, (), expect, None, meta)
+        plan = Plan(session, [change], session.ticket, has_data=True)
+        plan.generation = session.generation
+        if self._cookie_due(session, meta):
+            plan.due = CookieDue.SEND
+        return plan, change
 
     # -- a session that no store knows yet ---------------------------------------
 
@@ -126,16 +135,17 @@ class Planner:
         values = {} if discard else self._data(session)[0]
         if not values and session.principal is None:
             return
-        if now < session.stale_until and not session.login_pending:
-            plan.muted = True
+        if now < session.stale[1] and not session.login_pending:
+            plan.muted = plan.dropped = True
             return
         if not self._deliverable(session.visit()):
+            plan.dropped = True
             return
         self._create(plan, now, values)
 
     def _create(self, plan: Plan, now: float, values: dict[str, bytes]) -> None:
         session = plan.session
-        ticket = Ticket(session.handle, random_id(), 0)
+        ticket = session.first_ticket()
         meta = Meta(
             token=digest(ticket.token),
             created_at=now,
@@ -155,16 +165,19 @@ class Planner:
     def _plan_known(self, plan: Plan, now: float, discard: bool) -> None:
         session, record = plan.session, plan.session.record
         assert record is not None
-        changed, removed = ({}, []) if discard else self._data(session)
+        changed, removed = ({}, frozenset()) if discard else self._data(session)
+        if not (changed or removed) and self._nothing_due(session, record.meta, now):
+            return
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
-        renewing = session.login_pending or session.renewal_pending
-        if changed or removed or meta or renewing:
+        plan.login = session.login_pending
+        plan.renews = plan.login or session.renewal_pending
+        if changed or removed or meta or plan.renews:
             plan.has_data = True
         plan.ticket = session.ticket
         expect = self._renew(plan, record, meta, now)
-        if confirms(session, record.meta):
+        if "token" not in meta and confirms(session, record.meta):
             meta["confirmed_at"] = now
         if self._extension_due(record, now) or plan.has_data or meta:
             meta.update(self._extension(record.meta, now))
@@ -174,7 +187,7 @@ class Planner:
         if self._cookie_due(session, meta):
             plan.due = CookieDue.SEND
 
-    def _data(self, session: Session) -> tuple[dict[str, bytes], list[str]]:
+    def _data(self, session: Session) -> tuple[dict[str, bytes], frozenset[str]]:
         changed, removed = session.stored.changes()
         if changed:
             limit = self._config.max_record_bytes
@@ -193,7 +206,7 @@ class Planner:
         """
         if now - record.meta.last_seen_at < self._extend_after:
             return False
-        if now - self._extended.get(record.handle, 0.0) < self._extend_after:
+        if 0 <= now - self._extended.get(record.handle, 0.0) < self._extend_after:
             return False
         if len(self._extended) >= MAX_EXTENDED:
             self._extended.clear()
@@ -209,10 +222,13 @@ class Planner:
     ) -> bytes | None:
         """Put a new token into *plan* and *meta* if one is due; return the old digest."""
         session = plan.session
-        if session.login_pending or session.renewal_pending:
-            if not self._deliverable(session.visit()):
+        if plan.renews:
+            visit = session.visit()
+            if not self._deliverable(visit):
                 return None
-            renewed, plan.ticket = new_epoch(session, record, now)
+            renewed, plan.ticket = new_epoch(record, now)
+            if plan.login:
+                renewed.update(principal=session.principal, **visit.device)
         elif rotation_due(session, record.meta, now, self._config.rotate_after):
             renewed, plan.ticket = rotation(session, record, now)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, TypeAlias
 
-from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.cookie import Ticket
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Meta, Record
 from tornado_sessions.tokens import digest, random_id, successor
@@ -18,9 +18,10 @@ Renewed: TypeAlias = "tuple[dict[str, Any], Ticket]"
 """The changed meta, and what the cookie is to carry."""
 
 
-def new_epoch(session: Session, record: Record, now: float) -> Renewed:
+def new_epoch(record: Record, now: float) -> Renewed:
     """Return what a login or ``regenerate_id`` makes of *record*."""
-    ticket = Ticket(record.handle, random_id(), record.meta.epoch + 1)
+    epoch = record.meta.epoch + 1
+    ticket = Ticket(record.handle, random_id(), epoch, handed_out=True)
     meta: dict[str, Any] = {
         "token": digest(ticket.token),
         "epoch": ticket.epoch,
@@ -30,8 +31,6 @@ def new_epoch(session: Session, record: Record, now: float) -> Renewed:
         "salt": None,
         "confirmed_at": None,
     }
-    if session.login_pending:
-        meta.update(principal=session.principal, **session.visit().device)
     return meta, ticket
 
 
@@ -41,7 +40,7 @@ def rotation_due(
     """Tell whether the token is old enough, and can be replaced with this response."""
     if rotate_after is None or now - meta.rotated_at < rotate_after:
         return False
-    if session.ticket is None or session.cookie_due is not CookieDue.KEEP:
+    if session.ticket is None or session.ticket.handed_out:
         # The visitor has yet to show that the last successor arrived.
         return False
     visit = session.visit()
@@ -52,7 +51,8 @@ def rotation(session: Session, record: Record, now: float) -> Renewed:
     """Return what the rotation of a token for its age makes of *record*."""
     assert session.ticket is not None
     salt = secrets.token_bytes(16)
-    ticket = session.ticket._replace(token=successor(session.ticket.token, salt))
+    token = successor(session.ticket.token, salt)
+    ticket = session.ticket._replace(token=token, handed_out=True)
     meta = {
         "token": digest(ticket.token),
         "previous": record.meta.token,
@@ -65,5 +65,9 @@ def rotation(session: Session, record: Record, now: float) -> Renewed:
 
 def confirms(session: Session, meta: Meta) -> bool:
     """Tell whether this request is the first to present a successor."""
-    presented = session.cookie_due is CookieDue.KEEP and session.ticket is not None
-    return presented and meta.previous is not None and meta.confirmed_at is None
+    ticket = session.ticket
+    if ticket is None or ticket.handed_out:
+        return False
+    if meta.previous is None or meta.confirmed_at is not None:
+        return False
+    return digest(ticket.token) == meta.token

@@ -15,11 +15,15 @@ from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
 from tornado_sessions.mapping import ValueMapping
-from tornado_sessions.stores.base import Meta, Record
+from tornado_sessions.stores.base import Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
 
+UNDECODABLE = "undecodable"
+NOT_STALE = ("", 0.0)
+"""The handle that an outdated cookie names, and until when it is to write nothing."""
+NO_INTENTS = (False, False, None)
 MAX_PRINCIPAL = 1024
 """Characters that a principal may have."""
 
@@ -54,6 +58,7 @@ class Session(ValueMapping):
 
     __slots__ = (
         "_codec",
+        "_first",
         "_handle",
         "_owner",
         "_persistent",
@@ -61,16 +66,18 @@ class Session(ValueMapping):
         "cookie_due",
         "doomed",
         "ended",
+        "generation",
         "login_pending",
         "record",
         "renewal_pending",
-        "stale_until",
+        "stale",
         "ticket",
         "visit",
     )
 
     record: Record | None
     ticket: Ticket | None
+    _first: Ticket | None
     _handle: str | None
     _principal: str | None
     _persistent: bool | None
@@ -86,9 +93,10 @@ class Session(ValueMapping):
         self._owner = owner
         self._codec = codec
         self.visit = visit
-        self.doomed: str | None = None
+        self.doomed: Delete | None = None
         self.sealed = None
-        self.stale_until = 0.0
+        self.stale = NOT_STALE
+        self.generation = 0
         self.ended = False
         self.cookie_due = CookieDue.KEEP
         self.adopt(record, ticket)
@@ -199,7 +207,7 @@ class Session(ValueMapping):
         """End the session. What is written afterwards begins a new, unrelated one."""
         self.check_open()
         if self.record is not None:
-            self.doomed = self.record.handle
+            self.doomed = Delete(self.record.handle)
         self.adopt(None, None)
 
     # -- done by the manager -----------------------------------------------------
@@ -244,15 +252,30 @@ class Session(ValueMapping):
     def touched(self) -> bool:
         """True if anything was read, written or asked for since `close_request`."""
         asked = self.login_pending or self.renewal_pending or self.doomed is not None
-        return self.stored.touched or asked
+        return asked or self.stored.touched
 
-    def close_request(self) -> None:
-        """Take what is touched from now on as too late for the response."""
-        self.stored.close()
+    @property
+    def intents(self) -> tuple[bool, bool, Delete | None]:
+        """What was asked for. A plan that has it sets `NO_INTENTS` instead."""
+        return self.login_pending, self.renewal_pending, self.doomed
+
+    @intents.setter
+    def intents(self, value: tuple[bool, bool, Delete | None]) -> None:
+        self.login_pending, self.renewal_pending, self.doomed = value
+
+    def first_ticket(self) -> Ticket:
+        """Return what a new session begins with, the same each time it is tried."""
+        if self._first is None:
+            self._first = Ticket(self.handle, random_id(), 0, handed_out=True)
+        return self._first
 
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
         self.stored = Values(self._codec, record.values if record else {})
+        self.generation += 1
+        self.login_pending = False
+        self.renewal_pending = False
+        self._first = None
         if record is not None:
             self.rebase(record, ticket)
             return
@@ -261,8 +284,10 @@ class Session(ValueMapping):
         self._persistent = None
         self.record = None
         self.ticket = ticket
-        self.login_pending = False
-        self.renewal_pending = False
+
+    def admits(self, record: Record) -> bool:
+        """Tell whether *record* is still of the epoch that this request is in (C6)."""
+        return self.record is None or self.record.meta.epoch == record.meta.epoch
 
     def fresh(self, name: str, default: Any) -> Any:
         """Return a copy of what is stored under *name*, or of *default*."""
@@ -280,8 +305,6 @@ class Session(ValueMapping):
         self._handle = record.handle
         self._principal = record.meta.principal
         self._persistent = record.meta.persistent
-        self.login_pending = False
-        self.renewal_pending = False
 
     def rebase_meta(self, meta: Meta) -> None:
         """Take *meta* as what the store holds; the values stay as they were loaded."""

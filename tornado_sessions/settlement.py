@@ -12,6 +12,7 @@ from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Plan, Planner
 from tornado_sessions.renewal import new_epoch
+from tornado_sessions.session import NO_INTENTS, UNDECODABLE, Session
 from tornado_sessions.stores.base import (
     Apply,
     Change,
@@ -21,7 +22,7 @@ from tornado_sessions.stores.base import (
     Record,
     merged_record,
 )
-from tornado_sessions.tokens import digest, successor
+from tornado_sessions.tokens import handed_out
 
 log = logging.getLogger("tornado_sessions")
 
@@ -37,6 +38,16 @@ class Settlement:
         self._planner = planner
         self._events = events
 
+    async def commit(self, session: Session, *, discard: bool = False) -> None:
+        """Plan and perform what *session* asks for; see `Planner.plan` and `perform`."""
+        plan = self._planner.plan(session, discard=discard)
+        intents, session.intents = session.intents, NO_INTENTS
+        try:
+            await self.perform(plan)
+        except BaseException:
+            session.intents = intents
+            raise
+
     async def perform(self, plan: Plan) -> None:
         """Carry out *plan*.
 
@@ -44,15 +55,15 @@ class Settlement:
             StoreError: The store failed, and something that matters was to be saved.
         """
         if plan.muted:
-            self._events.emit("dropped", plan.session.handle, "earlier epoch")
+            self._events.emit("dropped", plan.session.stale[0], "earlier epoch")
         if not plan.changes:
             plan.session.note_cookie(plan.due, plan.ticket)
             return
         try:
             outcomes = await self._link.commit(plan.changes)
-        except StoreError:
+        except BaseException as error:
             self._planner.not_extended(plan.session.handle)
-            if plan.has_data:
+            if plan.has_data or not isinstance(error, StoreError):
                 raise
             # What the visitor sees is true anyway, and the next request tries again.
             log.warning("a session was not extended or rotated", exc_info=True)
@@ -62,12 +73,14 @@ class Settlement:
 
     async def _settle(self, plan: Plan, change: Change, outcome: Outcome) -> None:
         if isinstance(change, Delete):
-            plan.session.doomed = None
-            if outcome is Outcome.APPLIED:
+            if outcome is Outcome.APPLIED and change.reason != UNDECODABLE:
                 self._events.emit("ended", change.handle, change.reason)
             plan.session.note_cookie(CookieDue.CLEAR, None)
         elif isinstance(change, Create):
-            self._created(plan, change, outcome)
+            if outcome is not Outcome.APPLIED:
+                await self._create_again(plan, change)
+            else:
+                self._created(plan, change)
         elif outcome is Outcome.APPLIED:
             self.applied(plan, change)
         elif outcome is Outcome.GONE:
@@ -75,39 +88,63 @@ class Settlement:
         else:
             await self._apply_again(plan, change)
 
-    def _created(self, plan: Plan, change: Create, outcome: Outcome) -> None:
-        if outcome is not Outcome.APPLIED:
-            raise StoreError(f"a new session met the live handle {change.handle}")
+    def _created(self, plan: Plan, change: Create) -> None:
         record = Record(change.handle, change.meta, dict(change.values))
-        plan.session.rebase(record, plan.ticket)
-        plan.session.note_cookie(plan.due, plan.ticket)
+        self._enter(plan, record)
         principal = change.meta.principal
         self._events.emit("created", change.handle, None, principal)
         if principal is not None:
             self._events.emit("login", change.handle, None, principal)
 
+    def _enter(self, plan: Plan, record: Record) -> None:
+        """Have the session be what the store holds, unless it is another by now."""
+        if plan.session.generation == plan.generation:
+            plan.session.rebase(record, plan.ticket)
+        plan.session.note_cookie(plan.due, plan.ticket)
+
+    async def _create_again(self, plan: Plan, change: Create) -> None:
+        """The handle is taken, by a save of this very session that seemed to fail."""
+        (record,) = await self._link.load([change.handle])
+        if not isinstance(record, Record) or record.meta.token != change.meta.token:
+            raise StoreError(f"a new session met the live handle {change.handle}")
+        who = {"principal": change.meta.principal} if change.meta.principal else {}
+        rest = Apply(change.handle, change.values, meta=who)
+        (outcome,) = await self._link.commit([rest])
+        if outcome is not Outcome.APPLIED:
+            self.dropped(plan)
+            return
+        self._enter(plan, record)
+        self.applied(plan, rest)
+
     def applied(self, plan: Plan, change: Apply) -> None:
         """The store holds what *change* says: so does the session from now on."""
         session = plan.session
-        assert session.record is not None
-        known = Record(change.handle, session.record.meta, dict(session.stored.loaded))
-        agreed = msgspec.structs.replace(change, expect_token=None, expect={})
-        record = merged_record(known, agreed)
-        assert record is not None
-        session.rebase(record, plan.ticket)
-        session.note_cookie(plan.due, plan.ticket)
+        if session.record is not None and session.generation == plan.generation:
+            loaded = dict(session.stored.loaded)
+            known = Record(change.handle, session.record.meta, loaded)
+            agreed = msgspec.structs.replace(change, expect_token=None, expect={})
+            record = merged_record(known, agreed)
+            assert record is not None
+            self._enter(plan, record)
         if "principal" in change.meta:
-            self._events.emit("login", record.handle, None, record.meta.principal)
+            principal = change.meta["principal"]
+            self._events.emit("login", change.handle, None, principal)
         elif "token" in change.meta:
-            self._events.emit("rotated", record.handle, None, record.meta.principal)
+            self._events.emit("rotated", change.handle, None, session.principal)
 
     def dropped(self, plan: Plan) -> None:
         """The session ended while this request ran: nothing of it may come back (C3)."""
-        plan.session.ended = True
-        plan.session.cookie_due = CookieDue.KEEP
+        if plan.session.generation == plan.generation:
+            plan.session.ended = True
+            plan.session.cookie_due = CookieDue.KEEP
         if plan.has_data:
             log.info("session %s ended; a change was dropped", plan.session.handle)
             self._events.emit("dropped", plan.session.handle, "ended meanwhile")
+
+    def outdated(self, session: Session) -> None:
+        """Somebody logged in while this request ran: it sees nothing of that (C6)."""
+        session.ended = True
+        self._events.emit("dropped", session.handle, "earlier epoch")
 
     # -- somebody else replaced the token first ----------------------------------
 
@@ -130,30 +167,32 @@ class Settlement:
     def _rebuilt(self, plan: Plan, change: Apply, record: Record) -> Apply:
         """Return *change* against the token that *record* holds by now.
 
-        A login as somebody else is made anew, on top of the other one. Every other new
-        token gives way to the one that was faster, whose response carries it (C5).
+        A token that was asked for goes on top of one that was only replaced for its
+        age, and a login on top of one as somebody else. Otherwise this change gives way
+        to the one that was faster, whose response carries the new token (C5).
         """
-        session = plan.session
-        session.rebase_meta(record.meta)
-        if session.login_pending and session.principal != record.meta.principal:
-            now = change.meta["last_seen_at"]
-            meta, ticket = new_epoch(session, record, now)
-            plan.ticket = ticket
+        known = plan.session.record
+        assert known is not None
+        same_epoch = record.meta.epoch == known.meta.epoch
+        principal = change.meta.get("principal", record.meta.principal)
+        if plan.renews and (same_epoch or principal != record.meta.principal):
+            plan.session.rebase_meta(record.meta)
+            meta, plan.ticket = new_epoch(record, change.meta["last_seen_at"])
             return msgspec.structs.replace(
                 change, expect_token=record.meta.token, meta={**change.meta, **meta}
             )
-        plan.due, plan.ticket = CookieDue.KEEP, session.ticket
-        self._follow_rotation(plan, record)
+        plan.due, plan.ticket = CookieDue.KEEP, plan.session.ticket
+        if same_epoch:
+            plan.session.rebase_meta(record.meta)
+            self._follow_rotation(plan, record)
         kept = {k: v for k, v in change.meta.items() if k in _NOT_TOKEN}
         return msgspec.structs.replace(change, expect_token=None, meta=kept)
 
     def _follow_rotation(self, plan: Plan, record: Record) -> None:
-        ticket, salt = plan.session.ticket, record.meta.salt
-        if ticket is None or salt is None:
-            return
-        if digest(ticket.token) == record.meta.previous:
-            plan.ticket = ticket._replace(token=successor(ticket.token, salt))
-            plan.due = CookieDue.SEND
+        ticket = plan.session.ticket
+        successor = handed_out(ticket, record.meta) if ticket is not None else None
+        if successor is not None:
+            plan.ticket, plan.due = successor, CookieDue.SEND
 
 
 _NOT_TOKEN = frozenset({"last_seen_at", "expires_at", "persistent"})

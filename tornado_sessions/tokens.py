@@ -47,6 +47,16 @@ def successor(token: str, salt: bytes) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
+def handed_out(ticket: Ticket, meta: Meta) -> Ticket | None:
+    """Return what the holder of the previous token gets; None for any other token."""
+    if meta.previous is None or meta.salt is None:
+        return None
+    if not hmac.compare_digest(digest(ticket.token), meta.previous):
+        return None
+    token = successor(ticket.token, meta.salt)
+    return ticket._replace(token=token, handed_out=True)
+
+
 def judge(ticket: Ticket, meta: Meta, now: float, grace: float) -> Verdict:
     """Compare what the cookie carries with what the record knows."""
     if ticket.epoch != meta.epoch:

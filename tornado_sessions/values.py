@@ -7,7 +7,7 @@ so no key is reserved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -76,16 +76,18 @@ class Values:
         new = [name for name in self._current if name not in self.loaded]
         return (name for name in (*self.loaded, *new) if name in self)
 
-    def pending(self, name: str) -> bool:
+    def unsaved(self, name: str) -> bool:
         """Tell whether there is a change of *name* that was not stored."""
-        return name in self._pending
+        if name not in self._current:
+            return name in self._pending
+        return self.loaded.get(name) != self.encode(name, self._current[name])
 
     @property
     def touched(self) -> bool:
         """True if anything was read or written since the values were `closed <close>`."""
         return bool(self._current or self._pending)
 
-    def changes(self) -> tuple[dict[str, bytes], list[str]]:
+    def changes(self) -> tuple[dict[str, bytes], frozenset[str]]:
         """Return the names to set, with their bytes, and the names to unset.
 
         Raises:
@@ -99,9 +101,9 @@ class Values:
             if self.loaded.get(name) != raw:
                 changed[name] = raw
         if not self._pending:
-            return changed, []
+            return changed, frozenset()
         removed = [name for name, what in self._pending.items() if what is _REMOVED]
-        return changed, [name for name in removed if name in self.loaded]
+        return changed, frozenset(name for name in removed if name in self.loaded)
 
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
@@ -112,7 +114,7 @@ class Values:
             raise CodecError(f"session key {key!r}: {error}", key) from error
 
     def check_size(
-        self, changed: Mapping[str, bytes], removed: list[str], limit: int
+        self, changed: Mapping[str, bytes], removed: Collection[str], limit: int
     ) -> None:
         """Refuse to let a record grow beyond *limit* (S8).
 

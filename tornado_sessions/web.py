@@ -18,6 +18,7 @@ from typing import Any
 from tornado.web import OutputTransform, RequestHandler
 
 from tornado_sessions.carrier import CookieCarrier
+from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
@@ -29,7 +30,7 @@ from tornado_sessions.held import (
 )
 from tornado_sessions.manager import SessionManager
 from tornado_sessions.plan import Plan
-from tornado_sessions.session import Session
+from tornado_sessions.session import NO_INTENTS, Session
 from tornado_sessions.visit import Visit
 
 _NOT_STORED = "the session could not be stored"
@@ -69,10 +70,11 @@ class SessionMixin(RequestHandler):
         Where none could be loaded (yet), it is an empty one that refuses to be written
         and says why.
         """
+        session = self._visitor_session
+        if session is None:
+            session = self._session_absent()
         self._session_accessed = True
-        if self._visitor_session is None:
-            return self._session_absent()
-        return self._visitor_session
+        return session
 
     @property
     def session_manager(self) -> SessionManager:
@@ -155,7 +157,7 @@ class SessionMixin(RequestHandler):
         if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
             message = "the session is not loaded yet; await self.load_session() first"
             return manager.new_session(sealed=SessionError(message))
-        self.require_setting("cookie_secret", "sessions")
+        CookieCarrier.of(self.application)  # refuses settings that cannot work
         self._visitor_session = manager.new_session(self._session_visit)
         return self._visitor_session
 
@@ -210,14 +212,18 @@ class SessionMixin(RequestHandler):
 
     def _session_commit(self, *, finishing: bool) -> Plan | None:
         """Store the session at once, or return the plan that has to be waited for."""
-        assert self._visitor_session is not None
-        manager = self.session_manager
-        plan = manager.plan(self._visitor_session, discard=self.get_status() >= 500)
+        session, manager = self._visitor_session, self.session_manager
+        assert session is not None
+        plan = manager.plan(session, discard=self.get_status() >= 500)
+        # The plan has it all: what is asked for or touched from now on is too late.
+        session.intents = NO_INTENTS
+        if finishing or plan.dropped:
+            session.stored.close()
         if plan.changes and not manager.store.immediate:
             return plan
         if not plan.idle:
             run_immediately(manager.perform(plan))
-        self._session_settle(finishing=finishing)
+        self._session_settled = True
         return None
 
     async def _session_store(self, plan: Plan) -> None:
@@ -233,12 +239,16 @@ class SessionMixin(RequestHandler):
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
-        held, self._session_held = self._session_held, None
-        assert held is not None
-        self._session_settle(finishing=held.finishing)
-        self._finished = False
-        self._session_headers()
-        held.perform(self._session_report)
+        self._session_settled = True
+        try:
+            self._session_headers()
+        except Exception as error:
+            self._session_break(error)
+        else:
+            held, self._session_held = self._session_held, None
+            assert held is not None
+            self._finished = False
+            held.perform(self._session_report)
 
     def _session_break(self, error: Exception) -> None:
         """Turn the held response into an error: what it says was not stored (T3)."""
@@ -267,12 +277,6 @@ class SessionMixin(RequestHandler):
         except Exception as raised:
             self._handle_request_exception(raised)
 
-    def _session_settle(self, *, finishing: bool) -> None:
-        assert self._visitor_session is not None
-        self._session_settled = True
-        if finishing:
-            self._visitor_session.close_request()
-
     def _session_is_late(self) -> bool:
         session = self._visitor_session
         if session is None or self._session_reported or session.ended:
@@ -292,8 +296,13 @@ class SessionMixin(RequestHandler):
         if self._session_accessed:
             CookieCarrier.of(self.application).vary(self)
         session = self._visitor_session
-        if session is not None and self._session_settled:
+        if session is None or not self._session_settled:
+            return
+        try:
             CookieCarrier.of(self.application).put(self, session)
+        except Exception:
+            session.cookie_due = CookieDue.KEEP  # the error page has to get out
+            raise
 
 
 def _raise(error: BaseException) -> None:

@@ -120,6 +120,8 @@ class Delete(_ForHandle, frozen=True, gc=False):
 
 
 Change: TypeAlias = Create | Apply | Delete
+Loaded: TypeAlias = Record | CodecError | StoreError | None
+"""A live record, or why there is none: it cannot be read, or not now, or is missing."""
 
 
 class Outcome(enum.Enum):
@@ -149,7 +151,8 @@ def merged_record(record: Record, change: Apply) -> Record | None:
     values = record.values
     if any(values.get(key) != raw for key, raw in change.expect.items()):
         return None
-    kept = {key: raw for key, raw in values.items() if key not in change.unset}
+    unset = frozenset(change.unset)  # a list would make this quadratic
+    kept = {key: raw for key, raw in values.items() if key not in unset}
     meta = merged_meta(record.meta, change.meta)
     return Record(record.handle, meta, {**kept, **change.set})
 
@@ -197,11 +200,12 @@ class Store(ABC):
         """Release what `open` took, and nothing that was handed in. Idempotent."""
 
     @abstractmethod
-    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+    async def load(self, handles: Sequence[str]) -> list[Loaded]:
         """Return the live record of each handle, in order.
 
         None is a record that is missing or expired. A record that is there but cannot
-        be read (truncated, written by another version) is a `CodecError` in its place.
+        be read (truncated, written by another version) is a `CodecError` in its place,
+        and one that the database fails to give, unlike its neighbours, a `StoreError`.
 
         Raises:
             StoreError: The database failed.

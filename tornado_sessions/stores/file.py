@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tornado_sessions.errors import CodecError, ConfigurationError
+from tornado_sessions.errors import ConfigurationError, StoreError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     Change,
     Clock,
     Create,
     Delete,
+    Loaded,
     Outcome,
     Record,
     Store,
@@ -36,23 +38,16 @@ from tornado_sessions.stores.base import (
     merged_record,
     unusable,
 )
-from tornado_sessions.stores.file_format import (
-    decoded,
-    encoded,
-    explained,
-    locked,
-    make_folder,
-    sync_directory,
-    write_durably,
-)
+from tornado_sessions.stores.file_format import explained, locked
 from tornado_sessions.stores.file_index import PrincipalIndex, file_name
+from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
 from tornado_sessions.stores.url import path_from
+
+log = logging.getLogger("tornado_sessions")
 
 T = TypeVar("T")
 _LOCKS = 64
 _THREADS = 8
-_PARTIAL = ".partial"
-_NAME_LENGTH = 64
 
 
 class FileStore(Store):
@@ -81,6 +76,7 @@ class FileStore(Store):
         if not path:
             raise ConfigurationError("FileStore needs a directory: file:///path/to/it")
         self._root = Path(path) / checked_namespace(namespace)
+        self._files = RecordFiles(self._root)
         self._principals = PrincipalIndex(self._root / "principals")
         self._threads: ThreadPoolExecutor | None = None
         self._shard = 0
@@ -96,7 +92,7 @@ class FileStore(Store):
         if threads is not None:
             await self._in(None, threads.shutdown)
 
-    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+    async def load(self, handles: Sequence[str]) -> list[Loaded]:
         return await self._run(lambda: [self._live(file_name(h)) for h in handles])
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
@@ -119,8 +115,8 @@ class FileStore(Store):
         return await self._run(lambda: self._sweep(limit))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
-        for shard in range(256):
-            names = await self._run(lambda: list(self._names(shard)))  # noqa: B023
+        for shard in range(SHARDS):
+            names = await self._run(lambda: self._files.names(shard))  # noqa: B023
             for start in range(0, len(names), batch):
                 some = names[start : start + batch]
                 for record in await self._run(lambda: [*map(self._live, some)]):  # noqa: B023
@@ -146,22 +142,13 @@ class FileStore(Store):
             raise explained(error, self._root) from error
 
     def _prepare(self) -> None:
-        for folder in ("records", "principals", "locks"):
-            (self._root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in ("", "records", "principals", "locks"):
+            (self._root / folder).mkdir(mode=0o700, exist_ok=True)
         self._root.chmod(0o700)
 
-    def _path(self, name: str) -> Path:
-        return self._root / "records" / name[:2] / name
-
-    def _read(self, name: str) -> Record | CodecError | None:
-        try:
-            raw = self._path(name).read_bytes()
-        except FileNotFoundError:
-            return None
-        return decoded(raw)
-
-    def _live(self, name: str) -> Record | CodecError | None:
-        record = self._read(name)
+    def _live(self, name: str) -> Loaded:
+        record = self._files.read(name)
         if isinstance(record, Record) and record.meta.expires_at <= self.clock():
             return None
         return record
@@ -171,8 +158,11 @@ class FileStore(Store):
     ) -> dict[int, Outcome | Exception]:
         """Carry out changes that share a lock, in order."""
         lock = _lock_of(file_name(changes[group[0]].handle))
-        with self._locked(lock):
-            return {index: self._commit_one(changes[index]) for index in group}
+        try:
+            with self._locked(lock):
+                return {index: self._commit_one(changes[index]) for index in group}
+        except OSError as error:  # the lock's; others have locks of their own
+            return {index: explained(error, self._root) for index in group}
 
     def _commit_one(self, change: Change) -> Outcome | Exception:
         try:
@@ -182,9 +172,11 @@ class FileStore(Store):
         except (TypeError, ValueError, AttributeError) as error:
             return unusable(error)
 
-    def _carry_out(self, change: Change) -> Outcome:
+    def _carry_out(self, change: Change) -> Outcome | StoreError:
         name = file_name(change.handle)
         record = self._live(name)
+        if isinstance(record, StoreError):
+            return record
         if isinstance(change, Create):
             if isinstance(record, Record):
                 return Outcome.CONFLICT
@@ -199,28 +191,20 @@ class FileStore(Store):
         if merged is None:
             return Outcome.CONFLICT
         self._write(name, merged)
+        if record.meta.principal != merged.meta.principal:
+            self._unindex(name, record)
         return Outcome.APPLIED
 
     def _write(self, name: str, record: Record) -> None:
-        path = self._path(name)
-        make_folder(path.parent)
-        # Under the lock nobody else writes this name, and what a crash left behind
-        # is overwritten, or swept.
-        unfinished = path.with_name(name + _PARTIAL)
         if record.meta.principal is not None:
             self._principals.add(record.meta.principal, name)
-        try:
-            write_durably(unfinished, encoded(record), record.meta.expires_at)
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+        self._files.write(name, record)
 
-    def _remove(self, name: str, record: Record | CodecError | None) -> None:
-        path = self._path(name)
-        path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+    def _remove(self, name: str, record: Loaded) -> None:
+        self._files.remove(name)
+        self._unindex(name, record)
+
+    def _unindex(self, name: str, record: Loaded) -> None:
         if isinstance(record, Record) and record.meta.principal is not None:
             self._principals.discard(record.meta.principal, name)
 
@@ -231,69 +215,76 @@ class FileStore(Store):
         found = []
         for name in self._principals.names(principal):
             record = self._live(name)
-            if isinstance(record, Record) and record.meta.principal == principal:
+            if isinstance(record, StoreError):
+                log.warning("left out a session of a principal: %s", record)
+            elif isinstance(record, Record) and record.meta.principal == principal:
                 found.append(record)
             else:
-                self._prune(principal, name)
+                with contextlib.suppress(OSError):  # the next time, then
+                    self._prune(principal, name)
         return found
 
     def _prune(self, principal: str, name: str) -> None:
         with self._locked(_lock_of(name)):
             record = self._live(name)
-            if not isinstance(record, Record) or record.meta.principal != principal:
+            theirs = isinstance(record, Record) and record.meta.principal == principal
+            if not theirs and not isinstance(record, StoreError):
                 self._principals.discard(principal, name)
-
-    def _entries(self, shard: int) -> Iterator[os.DirEntry[str]]:
-        try:
-            with os.scandir(self._root / "records" / f"{shard:02x}") as entries:
-                yield from entries
-        except FileNotFoundError:
-            return
-
-    def _names(self, shard: int) -> Iterator[str]:
-        return (e.name for e in self._entries(shard) if len(e.name) == _NAME_LENGTH)
 
     def _count(self) -> int:
         now, total = self.clock(), 0
-        for shard in range(256):
-            for entry in self._entries(shard):
-                with contextlib.suppress(FileNotFoundError):
+        for shard in range(SHARDS):
+            for entry in self._files.entries(shard):
+                with contextlib.suppress(OSError):
                     total += (
-                        len(entry.name) == _NAME_LENGTH and entry.stat().st_mtime > now
+                        not entry.name.endswith(PARTIAL) and entry.stat().st_mtime > now
                     )
         return total
 
     def _sweep(self, limit: int) -> int:
         """Go on where the last call stopped, once around at the most."""
         swept = 0
-        for _ in range(256):
-            for entry in list(self._entries(self._shard)):
-                swept += self._sweep_one(entry)
+        for _ in range(SHARDS):
+            for entry in self._files.entries(self._shard):
+                try:
+                    swept += self._sweep_one(entry)
+                except FileNotFoundError:
+                    continue
+                except (OSError, StoreError) as error:
+                    log.warning("left a session for the next sweep: %s", error)
                 if swept == limit:
                     return swept
-            self._shard = (self._shard + 1) % 256
+            self._shard = (self._shard + 1) % SHARDS
         return swept
 
     def _sweep_one(self, entry: os.DirEntry[str]) -> bool:
-        now, name = self.clock(), entry.name[:_NAME_LENGTH]
-        with contextlib.suppress(FileNotFoundError):
-            if entry.name.endswith(_PARTIAL):
-                with self._locked(_lock_of(name)):
-                    os.unlink(entry.path)
-            elif entry.stat().st_mtime <= now:
-                with self._locked(_lock_of(name)):
-                    record = self._read(name)
-                    if record is None or os.stat(entry.path).st_mtime > now:
-                        return False
-                    self._remove(name, record)
-                    return True
-        return False
+        now, name = self.clock(), entry.name.removesuffix(PARTIAL)
+        if entry.name != name:
+            with self._locked(_lock_of(name)):
+                os.unlink(entry.path)
+            return False
+        if entry.stat().st_mtime > now:
+            return False
+        with self._locked(_lock_of(name)):
+            record = self._files.read(name)
+            if isinstance(record, StoreError):
+                raise record
+            if record is None or os.stat(entry.path).st_mtime > now:
+                return False
+            self._remove(name, record)
+            return True
 
     def _clear(self) -> None:
-        for shard in range(256):
-            for name in list(self._names(shard)):
-                with self._locked(_lock_of(name)):
-                    self._remove(name, self._read(name))
+        failure: OSError | None = None
+        for shard in range(SHARDS):
+            for name in self._files.names(shard):
+                try:
+                    with self._locked(_lock_of(name)):
+                        self._remove(name, self._files.read(name))
+                except OSError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
 
 
 def _lock_of(name: str) -> str:

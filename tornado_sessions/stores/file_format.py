@@ -25,6 +25,9 @@ class _Stored(msgspec.Struct, array_like=True):
     names: list[bytes]
     values: list[bytes]
 
+    def __repr__(self) -> str:
+        return f"<_Stored {self.record.handle!r}>"
+
 
 # Made once and here: msgspec crashes if threads work out the same type at once.
 _decode = msgspec.msgpack.Decoder(_Stored).decode
@@ -100,6 +103,7 @@ def explained(error: OSError, root: Path) -> StoreError:
     advice = {
         PermissionError: "let this process write to it",
         NotADirectoryError: "name a directory, not a file",
+        IsADirectoryError: "remove the directory that is in a file's place",
     }.get(type(error), "check the disk and its free space; nothing else was lost")
     failure = StoreError(f"sessions in {root}: {error.strerror}; {advice}")
     failure.__cause__ = error

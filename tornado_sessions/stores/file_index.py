@@ -9,14 +9,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from tornado_sessions.stores.file_format import make_folder, sync_directory
+
+_FILE_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 def file_name(text: str) -> str:
     """Return the file name that stands for *text*, which may be anything."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether *text* is what `file_name` returns: others leave files, too."""
+    return _FILE_NAME.fullmatch(text) is not None
 
 
 class PrincipalIndex:
@@ -28,7 +36,7 @@ class PrincipalIndex:
     def names(self, principal: str) -> list[str]:
         """Return the names of files that may hold sessions of *principal*."""
         try:
-            return os.listdir(self._of(principal))
+            return [*filter(is_file_name, os.listdir(self._of(principal)))]
         except FileNotFoundError:
             return []
 
@@ -42,10 +50,10 @@ class PrincipalIndex:
                 sync_directory(folder)
 
     def discard(self, principal: str, name: str) -> None:
-        """Forget the file *name*; a folder that is empty then goes too."""
+        """Forget the file *name*, if it works; a folder that is empty then goes too."""
         folder = self._of(principal)
-        (folder / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others are in it, or it is gone
+        with contextlib.suppress(OSError):  # others are in it, or it may hold too much
+            (folder / name).unlink(missing_ok=True)
             folder.rmdir()
 
     def _of(self, principal: str) -> Path:

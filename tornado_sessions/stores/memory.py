@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from tornado_sessions.errors import CodecError
 from tornado_sessions.stores.base import (
     Apply,
     Change,
     Clock,
     Create,
     Delete,
+    Loaded,
     Meta,
     Outcome,
     Record,
@@ -40,6 +40,9 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
     items: tuple[Any, ...]
     """The first key, its value, the second key, …"""
 
+    def __repr__(self) -> str:
+        return f"<_Kept {self.handle!r}>"
+
     def record(self) -> Record:
         each = iter(self.items)
         return Record(self.handle, self.meta, dict(zip(each, each, strict=True)))
@@ -61,7 +64,7 @@ class MemoryStore(Store):
         self._expiry = _ExpiryIndex()
         self._principals = _PrincipalIndex()
 
-    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+    async def load(self, handles: Sequence[str]) -> list[Loaded]:
         now = self.clock()
         found = [self._live(handle, now) for handle in handles]
         return [kept.record() if kept is not None else None for kept in found]

@@ -21,6 +21,7 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
+    Loaded,
     Outcome,
     Record,
     Store,
@@ -109,7 +110,7 @@ class SQLiteStore(Store):
             if connection is not None:
                 await connection.close()
 
-    async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
+    async def load(self, handles: Sequence[str]) -> list[Loaded]:
         return await self._read(lambda db: self._load(db, handles))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
@@ -163,9 +164,7 @@ class SQLiteStore(Store):
     def _sql(self, text: str) -> str:
         return text.format(**self._tables)
 
-    def _load(
-        self, db: Database, handles: Sequence[str]
-    ) -> list[Record | CodecError | None]:
+    def _load(self, db: Database, handles: Sequence[str]) -> list[Loaded]:
         asked = [handle for handle in handles if is_text(handle)]
         where = f"handle IN ({_marks(asked)}) AND expires_at > ?"
         found = self._select(db, where, (*asked, self.clock()))
