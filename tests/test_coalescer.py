@@ -216,21 +216,21 @@ async def test_each_has_a_deadline_of_its_own(advance):
     """F1: in a batch that hangs they fail one after the other, and then it ends."""
     backend = Backend(open_gate=False)
     calls = coalescer(backend, timeout=0.5)
-    gathered = calls.submit(0)
-    answers = []
-    await turns()
-    for number in range(1, 4):
+    answers = [calls.submit(0)]
+    for number in range(1, 5):
         await advance(0.1)
         answers.append(calls.submit(number))
-    await advance(0.21)
-    assert gathered.done()
-    answers[1].cancel()
-    for due in range(3):
-        assert [answer.done() for answer in answers] == [due > 0, True, due > 1]
-        assert backend.under_way == 1
-        await advance(0.1 * (due + 1))
-    assert isinstance(answers[2].exception(), StoreError)
-    assert backend.under_way == 0
+    await advance(0.11)
+    answers[2].cancel()
+    failed = [[0, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+    for done in failed:
+        assert [n for n in range(5) if answers[n].done()] == done
+        assert backend.under_way == (len(done) < 5)
+        await advance(0.1)
+    errors = [answers[n].exception() for n in (0, 1, 3, 4)]
+    assert [type(error) for error in errors] == [StoreError] * 4
+    assert len(set(map(id, errors))) == 4
+    assert backend.batches == [[0], [1, 2, 3, 4]]
     backend.gate.set()
     again = calls.submit(5)
     await turns(10)

@@ -3,9 +3,8 @@
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without
 ``super()``. The commit happens before the first header byte, by wrapping ``finish`` and
-``flush``: if something is to be stored, the operation is queued behind one task that
-stores it, sets the cookie, and then performs the real call. (Hook design measured
-against four others; ``on_finish`` is too late, and ``redirect`` cannot await.)
+``flush``: what is to be sent waits behind one task that stores the session first.
+(``on_finish`` is too late, and ``redirect`` cannot await.)
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from tornado_sessions.held import (
 from tornado_sessions.manager import SessionManager
 from tornado_sessions.plan import Plan
 from tornado_sessions.session import NO_INTENTS, Session
-from tornado_sessions.visit import Visit
 
 _NOT_STORED = "the session could not be stored"
 _LATE = (
@@ -142,7 +140,9 @@ class SessionMixin(RequestHandler):
         if not tickets:
             return None
         try:
-            return await manager.load(tickets, self._session_visit)
+            return await manager.load(
+                tickets, partial(CookieCarrier.of(self.application).visit, self)
+            )
         except StoreError as error:
             if manager.config.on_store_error == "fail":
                 raise
@@ -158,11 +158,10 @@ class SessionMixin(RequestHandler):
             message = "the session is not loaded yet; await self.load_session() first"
             return manager.new_session(sealed=SessionError(message))
         CookieCarrier.of(self.application)  # refuses settings that cannot work
-        self._visitor_session = manager.new_session(self._session_visit)
+        self._visitor_session = manager.new_session(
+            partial(CookieCarrier.of(self.application).visit, self)
+        )
         return self._visitor_session
-
-    def _session_visit(self) -> Visit:
-        return CookieCarrier.of(self.application).visit(self)
 
     # -- out: the commit ---------------------------------------------------------
 

@@ -26,6 +26,7 @@ from typing import TypeVar
 from tornado_sessions.errors import ConfigurationError, StoreError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
+    Apply,
     Change,
     Clock,
     Create,
@@ -187,6 +188,9 @@ class FileStore(Store):
             return Outcome.APPLIED
         if not isinstance(record, Record) or isinstance(change, Delete):
             return Outcome.GONE
+        return self._apply(name, record, change)
+
+    def _apply(self, name: str, record: Record, change: Apply) -> Outcome:
         merged = merged_record(record, change)
         if merged is None:
             return Outcome.CONFLICT

@@ -103,6 +103,7 @@ def explained(error: OSError, root: Path) -> StoreError:
     advice = {
         PermissionError: "let this process write to it",
         NotADirectoryError: "name a directory, not a file",
+        FileExistsError: "name a directory, not a file",
         IsADirectoryError: "remove the directory that is in a file's place",
     }.get(type(error), "check the disk and its free space; nothing else was lost")
     failure = StoreError(f"sessions in {root}: {error.strerror}; {advice}")
