@@ -7,7 +7,7 @@ response has to do with the cookie is left on the session as ``cookie_due``.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -143,9 +143,9 @@ class SessionManager:
 
     # -- one request -------------------------------------------------------------
 
-    async def load(
+    def load(
         self, tickets: Sequence[Ticket], visit: Callable[[], Visit] = Visit
-    ) -> Session:
+    ) -> Awaitable[Session]:
         """Return the session of the first of *tickets* that holds good, or a new one.
 
         Args:
@@ -155,7 +155,7 @@ class SessionManager:
         Raises:
             StoreError: The store failed.
         """
-        return await self._admission.admit(tickets, visit)
+        return self._admission.admit(tickets, visit)
 
     def new_session(
         self,
