@@ -243,9 +243,9 @@ async def test_what_is_too_late_is_not_sent(advance):
 
     async def stubborn(items):
         sent.append(list(items))
-        while not held.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await held.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await held.wait()
+        await held.wait()
         return items
 
     calls = coalescer(stubborn, timeout=0.5)
