@@ -25,6 +25,9 @@ from tornado_sessions import SessionManager  # noqa: E402
 SECRET = "only for the tests, and long enough for that"
 PATIENCE = 20.0
 
+FULL = {"watch-mug": 2, "gale-kite": 1}
+"""A cart to begin with."""
+
 
 class Page:
     """One answer of the shop, read the way a visitor reads it."""

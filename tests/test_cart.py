@@ -4,30 +4,10 @@ import asyncio
 
 import pytest
 
-from cart_visitor import fill, serve_here
+from cart_visitor import FULL
 from examples.cart.catalog import PRODUCTS
 
-FULL = {"watch-mug": 2, "gale-kite": 1}
 UNCHANGED = "Your cart is unchanged."
-
-
-@pytest.fixture
-async def new_visitor(tmp_path):
-    """Open a shop on a database of its own, and bring people to it."""
-    async with serve_here(tmp_path) as bring:
-        yield bring
-
-
-@pytest.fixture
-def visitor(new_visitor):
-    """One person in front of the shop."""
-    return new_visitor()
-
-
-@pytest.fixture
-async def customer(visitor):
-    """A visitor with the FULL cart."""
-    return await fill(visitor, FULL)
 
 
 async def test_shelf_shows_every_product(visitor):
