@@ -172,6 +172,7 @@ async def test_the_deadline():
         with pytest.raises(StoreError, match=r"did not answer within 0.2 s"):
             await bounded(answer)
     assert time.monotonic() - began < 2
+    await bounded(calls.drain())
     assert backend.under_way == 0
     backend.gate.set()
     assert await bounded(calls.submit(3)) == 6
