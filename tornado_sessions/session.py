@@ -250,7 +250,7 @@ class Session(ValueMapping):
 
     @property
     def touched(self) -> bool:
-        """True if anything was read, written or asked for since `close_request`."""
+        """True if anything was read, written or asked for since the last plan."""
         asked = self.login_pending or self.renewal_pending or self.doomed is not None
         return asked or self.stored.touched
 
