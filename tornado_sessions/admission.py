@@ -81,7 +81,7 @@ class Admission:
         now = self._owner.now()
         over = self._over(record, now)
         if over is not None:
-            return Delete(record.handle, over)
+            return Delete(record.handle, over, record.meta.principal)
         verdict = judge(ticket, record.meta, now, self._config.rotate_grace)
         if verdict is Verdict.OTHER_EPOCH:
             self._events.emit("refused", record.handle, verdict.value)
@@ -121,7 +121,8 @@ class Admission:
             if record.handle == spare:
                 continue
             log.warning("session %s: a replaced token was used again", record.handle)
-            (outcome,) = await self._link.commit([Delete(record.handle, "reuse")])
+            principal = record.meta.principal
+            end = Delete(record.handle, "reuse", principal)
+            (outcome,) = await self._link.commit([end])
             if outcome is Outcome.APPLIED:
-                principal = record.meta.principal
                 self._events.emit("ended", record.handle, "reuse", principal)

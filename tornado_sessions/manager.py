@@ -199,8 +199,10 @@ class SessionManager:
         """
         log.warning("dropped the session %s: %s", session.handle, error)
         self._events.emit("undecodable", session.handle, str(error))
-        if session.record is not None:
-            session.doomed = Delete(session.handle, UNDECODABLE)
+        known = session.record
+        if known is not None:
+            principal = known.meta.principal
+            session.doomed = Delete(known.handle, UNDECODABLE, principal)
         session.adopt(None, None)
 
     async def save(self, session: Session) -> None:
@@ -247,7 +249,8 @@ class SessionManager:
         handles = [info.handle for info in infos if info.handle != keep]
         if not handles:
             return 0
-        outcomes = await self._link.commit([Delete(h, "revoked") for h in handles])
+        ends = [Delete(handle, "revoked", principal) for handle in handles]
+        outcomes = await self._link.commit(ends)
         ended = [
             h for h, o in zip(handles, outcomes, strict=True) if o is Outcome.APPLIED
         ]

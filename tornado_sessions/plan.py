@@ -121,7 +121,8 @@ class Planner:
         due = self._extension_due(record, now)
         meta = self._extension(record.meta, now) if due else {}
         expect = {name: session.stored.loaded.get(name)}
-        change = Apply(record.handle, {name: raw}, (), expect, None, meta)
+        principal = record.meta.principal
+        change = Apply(record.handle, {name: raw}, (), expect, None, meta, principal)
         plan = Plan(session, [change], session.ticket, has_data=True)
         plan.generation = session.generation
         if self._cookie_due(session, meta):
@@ -181,8 +182,9 @@ class Planner:
             meta["confirmed_at"] = now
         if self._extension_due(record, now) or plan.has_data or meta:
             meta.update(self._extension(record.meta, now))
+            principal = record.meta.principal
             plan.changes.append(
-                Apply(record.handle, changed, removed, {}, expect, meta)
+                Apply(record.handle, changed, removed, {}, expect, meta, principal)
             )
         if self._cookie_due(session, meta):
             plan.due = CookieDue.SEND

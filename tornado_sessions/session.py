@@ -206,8 +206,9 @@ class Session(ValueMapping):
     def destroy(self) -> None:
         """End the session. What is written afterwards begins a new, unrelated one."""
         self.check_open()
-        if self.record is not None:
-            self.doomed = Delete(self.record.handle)
+        known = self.record
+        if known is not None:
+            self.doomed = Delete(known.handle, principal=known.meta.principal)
         self.adopt(None, None)
 
     # -- done by the manager -----------------------------------------------------

@@ -103,7 +103,9 @@ class Apply(_ForHandle, frozen=True, gc=False):
 
     ``expect`` names the bytes that keys must still hold (None = absent), and
     ``expect_token`` the token digest. ``meta`` holds the changed fields only;
-    `MONOTONIC_FIELDS` never move back.
+    `MONOTONIC_FIELDS` never move back. ``principal`` is a hint: whose session it was
+    when the caller read it. A store whose index by principal lives elsewhere keeps it
+    up to date by that, without asking first; it must not depend on it.
     """
 
     set: Mapping[str, bytes] = {}
@@ -111,12 +113,17 @@ class Apply(_ForHandle, frozen=True, gc=False):
     expect: Mapping[str, bytes | None] = {}
     expect_token: bytes | None = None
     meta: Mapping[str, Any] = {}
+    principal: str | None = None
 
 
 class Delete(_ForHandle, frozen=True, gc=False):
-    """End a record; APPLIED if a live one was there, else GONE."""
+    """End a record; APPLIED if a live one was there, else GONE.
+
+    ``principal`` is a hint, as with `Apply`.
+    """
 
     reason: str = "destroyed"
+    principal: str | None = None
 
 
 Change: TypeAlias = Create | Apply | Delete

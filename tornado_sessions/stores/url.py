@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from collections.abc import Callable, Sequence
+from urllib.parse import (
+    SplitResult,
+    parse_qsl,
+    unquote,
+    urlencode,
+    urlsplit,
+)
 
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.base import Store
 
+_REDIS = ("tornado_sessions.stores.redis", "RedisStore")
+_MONGO = ("tornado_sessions.stores.mongo", "MongoStore")
 _SCHEMES = {
     "memory": ("tornado_sessions.stores.memory", "MemoryStore"),
     "file": ("tornado_sessions.stores.file", "FileStore"),
     "sqlite": ("tornado_sessions.stores.sqlite", "SQLiteStore"),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "valkey": _REDIS,
+    "valkeys": _REDIS,
+    "unix": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "redis+cluster": _REDIS,
+    "rediss+cluster": _REDIS,
+    "mongodb": _MONGO,
+    "mongodb+srv": _MONGO,
 }
-_EXAMPLES = "memory://, file:///var/lib/app/sessions, sqlite:///sessions.db"
+_OURS = ("namespace",)
+"""Options that are not the driver's."""
+_EXAMPLES = "memory://, sqlite:///sessions.db, redis://localhost, mongodb://localhost"
 
 
 def store_from_url(url: str) -> Store:
@@ -26,9 +46,12 @@ def store_from_url(url: str) -> Store:
     ``memory://``             this process only
     ``file:///dir``           a directory; ``file:///./dir`` is relative
     ``sqlite:///name.db``     a file, relative; four slashes for an absolute path
+    ``redis://host:6379/0``   a Redis server; see `RedisStore` for its other forms
+    ``mongodb://host/db``     a MongoDB server or replica set; see `MongoStore`
     ========================  =======================================================
 
-    ``?namespace=name`` keeps applications apart that share one place.
+    ``?namespace=name`` keeps applications apart that share one place. Every other
+    option of a database is for its driver.
 
     Raises:
         ConfigurationError: The scheme is unknown or the rest makes no sense.
@@ -36,19 +59,18 @@ def store_from_url(url: str) -> Store:
     parts = urlsplit(url) if isinstance(url, str) else SplitResult("", "", "", "", "")
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
-            f"session_store is {_safe(url)}; use a Store or a URL such as {_EXAMPLES}"
+            f"session_store is {safe_url(url)}; use a Store or a URL such as {_EXAMPLES}"
         )
     module, name = _SCHEMES[parts.scheme]
     factory: Callable[..., Store] = getattr(importlib.import_module(module), name)
-    places, options = _arguments(parts, url)
-    known = [] if parts.scheme == "memory" else ["namespace"]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ConfigurationError(
-            f"session_store {_safe(url)} has the unknown option {unknown[0]!r}; "
-            f"known are: {', '.join(known) or 'none'}"
-        )
-    return factory(*places, **options)
+    if parts.scheme == "memory":
+        _split(url, known=())
+        return factory()
+    if parts.scheme in ("file", "sqlite"):
+        _, options = _split(url, known=("namespace",))
+        return factory(path_from(url, parts.scheme), **options)
+    place, options = _split(url)
+    return factory(place, **options)
 
 
 def path_from(place: str | os.PathLike[str], scheme: str) -> str:
@@ -67,16 +89,26 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     return path[1:] if relative else path
 
 
-def _arguments(parts: SplitResult, url: str) -> tuple[list[str], dict[str, Any]]:
+def _split(url: str, known: Sequence[str] | None = None) -> tuple[str, dict[str, str]]:
+    """Return *url* without our options, and them; what is not *known* is refused."""
+    parts = urlsplit(url)
     try:
-        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        pairs = parse_qsl(parts.query, True, strict_parsing=bool(parts.query))
     except ValueError as error:
-        message = f"session_store {_safe(url)}: after ? comes name=value"
+        message = f"session_store {safe_url(url)}: after ? comes name=value"
         raise ConfigurationError(message) from error
-    return [] if parts.scheme == "memory" else [path_from(url, parts.scheme)], options
+    unknown = [] if known is None else sorted({name for name, _ in pairs} - {*known})
+    if known is not None and unknown:
+        raise ConfigurationError(
+            f"session_store {safe_url(url)} has the unknown option {unknown[0]!r}; "
+            f"known are: {', '.join(known) or 'none'}"
+        )
+    ours = {name: value for name, value in pairs if name in _OURS}
+    theirs = urlencode([pair for pair in pairs if pair[0] not in _OURS])
+    return url.partition("?")[0] + (theirs and f"?{theirs}"), ours
 
 
-def _safe(url: object) -> str:
+def safe_url(url: object) -> str:
     """Return *url* for an error message, without a password."""
     text = repr(url)
     return f"{text.split('://')[0]}://…'" if "@" in text else text
