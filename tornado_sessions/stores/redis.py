@@ -1,0 +1,192 @@
+"""Sessions in Redis or Valkey, for many processes on many machines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from tornado_sessions.errors import CodecError, StoreError
+from tornado_sessions.stores.base import (
+    DEFAULT_NAMESPACE,
+    Change,
+    Clock,
+    Loaded,
+    Outcome,
+    Record,
+    Store,
+    checked_namespace,
+)
+from tornado_sessions.stores.redis_calls import Calls
+from tornado_sessions.stores.redis_changes import Operation, Operations
+from tornado_sessions.stores.redis_client import transport_of, transport_to
+from tornado_sessions.stores.redis_commit import Commits
+from tornado_sessions.stores.redis_errors import explained
+from tornado_sessions.stores.redis_layout import Layout, records_of, text_of
+from tornado_sessions.stores.redis_scripts import COUNT, LOAD, RANGE
+from tornado_sessions.stores.redis_transport import Call, Transport
+
+_INDEXES_AT_ONCE = 16
+
+
+class RedisStore(Store):
+    """Keeps sessions in Redis, or in Valkey, which speaks the same protocol.
+
+    One hash for each session; a batch of changes is one script and one round trip. Redis
+    deletes what has expired. What was acknowledged is as durable as Redis is configured.
+
+    ==================================  ===============================================
+    ``redis://user:pass@host:6379/0``   one server; ``rediss://`` with TLS
+    ``unix:///run/redis.sock?db=0``     by a socket of this machine
+    ``redis+sentinel://a,b,c/name``     the master of that name, as the Sentinels say
+    ``redis+cluster://a:6379,b:6379``   a cluster, by some of its nodes
+    ==================================  ===============================================
+
+    ``valkey://`` says the same as ``redis://``. All but ``namespace`` in the query of a
+    URL is for redis-py, such as ``?socket_timeout=1``.
+
+    Args:
+        client: A URL, or a client of ``redis.asyncio`` or of aioredis 2, which is never
+            closed here. Scripts are sent without its retries: they count.
+        namespace: Keeps applications apart that share the server.
+        clock: See `Store`.
+
+    Raises:
+        ConfigurationError: The URL makes no sense, or *client* is something else.
+    """
+
+    expires_natively = True
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        clock: Clock = time.time,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._layout = Layout(checked_namespace(namespace))
+        self._url = client if isinstance(client, str) else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if self._url is None:
+            self._use(transport_of(client))
+        else:
+            self._use(transport_to(self._url))
+
+    def _use(self, transport: Transport) -> None:
+        self._transport = transport
+        self._calls = Calls(transport, self._layout)
+        self._operations = Operations(self._layout, by_slot=transport.by_slot)
+        self._commits = Commits(self._calls, self._operations)
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._url is not None and self._loop not in (None, loop):
+            self._use(transport_to(self._url))  # connections belong to their loop
+        self._loop = loop
+
+    async def close(self) -> None:
+        loop, self._loop = self._loop, None
+        if self._url is not None and loop is asyncio.get_running_loop():
+            await self._transport.close()
+
+    async def load(self, handles: Sequence[str]) -> list[Loaded]:
+        await self.open()
+        places = [self._layout.place(handle) for handle in handles]
+        groups = self._calls.groups([slot for slot, _, _ in places])
+        calls = [Call(LOAD, [places[number][1] for number in some]) for some in groups]
+        loaded: list[Loaded] = [None] * len(handles)
+        for some, reply in zip(groups, await self._calls.run(calls), strict=True):
+            asked = [handles[number] for number in some]
+            for number, one in zip(some, await self._read(asked, reply), strict=True):
+                loaded[number] = one
+        return loaded
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
+        await self.open()
+        return await self._commits.commit(changes, self.clock())
+
+    async def find(self, principal: str) -> list[Record]:
+        await self.open()
+        key, now = self._layout.principal(principal), self.clock()
+        (reply,) = await self._calls.ask(RANGE, [key], "-inf", "+inf", -1)
+        entries = dict(zip(reply[::2], reply[1::2], strict=True))
+        loaded = await self.load([text_of(raw) for raw in entries])
+        found: list[Record] = []
+        stale: list[Operation] = []
+        for (raw, score), one in zip(entries.items(), loaded, strict=True):
+            if isinstance(one, StoreError):
+                raise one
+            if isinstance(one, Record) and one.meta.principal == principal:
+                found.append(one)
+            elif isinstance(one, Record) or (one is None and float(score) <= now):
+                # What is absent but not over may be about to be created (R4).
+                stale.append(self._operations.unindex(principal, raw, score))
+        await self._calls.perform(stale, now)
+        return found
+
+    async def sweep(self, limit: int) -> int:
+        await self.open()
+        swept = 0
+        while swept < limit:
+            now = self.clock()
+            over = await self._members(self._layout.live, "-inf", now, limit - swept)
+            if not over:
+                break
+            sweeps = [self._operations.sweep(handle) for handle in over]
+            for answer in await self._calls.perform(sweeps[: limit - swept], now):
+                if isinstance(answer, StoreError):
+                    raise answer
+                swept += answer.letter == "A"
+        return swept
+
+    async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
+        await self.open()
+        indexes = self._layout.live
+        for start in range(0, len(indexes), _INDEXES_AT_ONCE):
+            some = indexes[start : start + _INDEXES_AT_ONCE]
+            handles = await self._members(some, f"({self.clock()!r}", "+inf")
+            for first in range(0, len(handles), batch):
+                for one in await self.load(handles[first : first + batch]):
+                    if isinstance(one, StoreError):
+                        raise one
+                    if isinstance(one, Record):
+                        yield one
+
+    async def count(self) -> int:
+        await self.open()
+        lowest = f"({self.clock()!r}"
+        return sum(await self._calls.ask(COUNT, self._layout.live, lowest, "+inf"))
+
+    async def clear(self) -> None:
+        await self.open()
+        await self._calls.delete_all(self._layout.everything)
+
+    async def _members(
+        self, indexes: Sequence[bytes], lowest: object, highest: object, most: int = -1
+    ) -> list[str]:
+        """Return the handles with these scores, lowest first in each index."""
+        replies = await self._calls.ask(RANGE, indexes, lowest, highest, most)
+        return [text_of(raw) for reply in replies for raw in reply[::2]]
+
+    async def _read(self, handles: list[str], reply: Any) -> list[Loaded]:
+        """Return what a call that loads said of each of *handles*."""
+        if isinstance(reply, Exception):
+            return [explained(reply) for _ in handles]
+        try:
+            records = records_of(handles, reply)
+        except CodecError as error:
+            if len(handles) == 1:
+                return [error]
+            # One of them is broken: the others are read without it (R1).
+            return [(await self.load([handle]))[0] for handle in handles]
+        now = self.clock()
+        return [
+            explained(one)
+            if isinstance(one, str)
+            else one
+            if one is not None and one.meta.expires_at > now
+            else None
+            for one in records
+        ]

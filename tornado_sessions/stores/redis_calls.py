@@ -1,0 +1,148 @@
+"""What is asked of Redis in one go, and what it said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from tornado_sessions.errors import StoreError
+from tornado_sessions.stores.redis_changes import SLACK, Operation
+from tornado_sessions.stores.redis_errors import explained
+from tornado_sessions.stores.redis_layout import Layout, principal_of
+from tornado_sessions.stores.redis_scripts import COMMIT, Script
+from tornado_sessions.stores.redis_transport import Call, Transport
+
+log = logging.getLogger("tornado_sessions")
+
+_AT_ONCE = 64
+"""Records in one call: no other client of the server waits for much longer."""
+
+
+class Answer(NamedTuple):
+    """What became of one operation: the letter of the script, and what goes with it."""
+
+    letter: str
+    principal: str | None = None
+    """Whose index has yet to follow, if the operation could not see to it."""
+    expires: bytes = b""
+    """Until when the record lives; empty if it has ended."""
+
+
+class Calls:
+    """Sends what may go together in one call, and all calls in one round trip.
+
+    Args:
+        transport: The way to Redis.
+        layout: Where things are.
+    """
+
+    def __init__(self, transport: Transport, layout: Layout) -> None:
+        self._transport = transport
+        self._layout = layout
+        self._warned = False
+
+    @property
+    def by_slot(self) -> bool:
+        """True in a cluster."""
+        return self._transport.by_slot
+
+    def groups(self, slots: Sequence[object]) -> list[list[int]]:
+        """Return the numbers of the items that may share a call, by their *slots*."""
+        together: dict[object, list[int]] = {}
+        for number, slot in enumerate(slots):
+            together.setdefault(slot if self.by_slot else 0, []).append(number)
+        return [
+            numbers[start : start + _AT_ONCE]
+            for numbers in together.values()
+            for start in range(0, len(numbers), _AT_ONCE)
+        ]
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the answer to each call, in order, or its error.
+
+        Raises:
+            StoreError: None of them was answered.
+        """
+        if not calls:
+            return []
+        try:
+            answers = await self._transport.run(calls)
+        except Exception as error:
+            raise explained(error)  # noqa: B904  (it is the cause already)
+        errors = [one for one in answers if isinstance(one, Exception)]
+        if len(errors) == len(answers):
+            raise explained(errors[0])
+        return answers
+
+    async def ask(self, script: Script, keys: Sequence[bytes], *args: Any) -> list[Any]:
+        """Run a script on indexes and return its answers, one for each call needed.
+
+        Raises:
+            StoreError: One of them failed: a part would be taken for the whole.
+        """
+        groups = [[key] for key in keys] if self.by_slot else [keys]
+        answers = await self.run([Call(script, group, args) for group in groups])
+        for one in answers:
+            if isinstance(one, Exception):
+                raise explained(one)
+        return answers
+
+    async def delete_all(self, pattern: bytes) -> None:
+        """Delete every key that matches *pattern*, on every master."""
+        try:
+            async for keys in self._transport.scan(pattern):
+                commands = [(key, ("UNLINK", key)) for key in keys]
+                for answer in await self._transport.send(commands):
+                    if isinstance(answer, Exception):
+                        raise answer  # noqa: TRY301
+        except Exception as error:
+            raise explained(error)  # noqa: B904  (it is the cause already)
+
+    async def perform(
+        self, operations: Sequence[Operation], now: float
+    ) -> list[Answer | StoreError]:
+        """Carry out *operations*; say what became of each."""
+        groups = self.groups([one.slot for one in operations])
+        each = [[operations[number] for number in group] for group in groups]
+        start = (b"%r" % now, b"%r" % SLACK, self._layout.channel)
+        calls = [_call(some, start) for some in each]
+        answers: list[Answer | StoreError] = [StoreError()] * len(operations)
+        for group, reply in zip(groups, await self.run(calls), strict=True):
+            for number, answer in zip(
+                group, self._answers(reply, len(group)), strict=True
+            ):
+                answers[number] = answer
+        return answers
+
+    def _answers(self, reply: Any, expected: int) -> list[Answer | StoreError]:
+        if isinstance(reply, Exception):
+            return [explained(reply) for _ in range(expected)]
+        letters, unpublished, *said = reply
+        if unpublished:
+            self._warn(unpublished)
+        more = iter(said)
+        return [_answer(letter, more) for letter in letters.decode()]
+
+    def _warn(self, error: bytes) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "a session ended, but Redis did not publish it on %s: %s",
+                self._layout.channel.decode(),
+                explained(error.decode(errors="replace")),
+            )
+
+
+def _call(operations: Sequence[Operation], start: Iterable[bytes]) -> Call:
+    keys = [key for one in operations for key in one.keys]
+    args = [*start, *(arg for one in operations for arg in one.packed())]
+    return Call(COMMIT, keys, args)
+
+
+def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:
+    if letter == "E":
+        return explained(next(more).decode(errors="replace"))
+    if letter == "O":
+        return Answer("A", principal_of(next(more)), next(more))
+    return Answer(letter)

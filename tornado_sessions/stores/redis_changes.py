@@ -1,0 +1,185 @@
+"""Changes, as the operations that the script in Redis carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from tornado_sessions.stores.base import (
+    META_FIELDS,
+    MONOTONIC_FIELDS,
+    Apply,
+    Change,
+    Create,
+    Delete,
+)
+from tornado_sessions.stores.redis_layout import (
+    Layout,
+    meta_field,
+    raw_text,
+    raw_value,
+    value_field,
+)
+
+SLACK = 3600.0
+"""Seconds for which an index keeps what is over: the clocks of servers differ."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """One thing that the script in `COMMIT` does.
+
+    Args:
+        kind: Which one; the script describes the keys and arguments of each.
+        slot: What is equal for operations that may share a call in a cluster.
+        keys: The keys that it touches.
+        args: The rest.
+        index: In a cluster, the operation on the index by principal, which is elsewhere.
+        index_first: True if the index has to have it before the record (R4).
+    """
+
+    kind: bytes
+    slot: int | bytes
+    keys: list[bytes]
+    args: list[bytes]
+    index: Operation | None = None
+    index_first: bool = False
+
+    def packed(self) -> Iterable[bytes]:
+        """Return it as arguments of the script."""
+        counts = (b"%d" % len(self.keys), b"%d" % len(self.args))
+        return chain((self.kind, *counts), self.args)
+
+
+class Operations:
+    """Makes operations.
+
+    Args:
+        layout: Where things are.
+        by_slot: True in a cluster, where the index by principal is on another server
+            than the record: each has an operation of its own then.
+    """
+
+    def __init__(self, layout: Layout, *, by_slot: bool) -> None:
+        self._layout = layout
+        self._by_slot = by_slot
+
+    def of(self, change: Change) -> Operation:
+        """Return the operation for *change*; an error if it cannot be stored."""
+        if isinstance(change, Create):
+            return self._create(change)
+        if isinstance(change, Apply):
+            return self._apply(change)
+        return self._delete(change)
+
+    def index(self, principal: str, handle: bytes, expires: bytes) -> Operation:
+        """Put *handle* into the index of *principal*."""
+        key = self._layout.principal(principal)
+        return Operation(b"index", key, [key], [handle, expires])
+
+    def unindex(self, principal: str, handle: bytes, score: bytes = b"") -> Operation:
+        """Take *handle* out of it, unless it was moved since it had *score*."""
+        key = self._layout.principal(principal)
+        return Operation(b"unindex", key, [key], [handle, score])
+
+    def sweep(self, handle: str) -> Operation:
+        """Delete a record that is over, and take it out of the index of the live."""
+        return self._on_record(b"sweep", handle)
+
+    def _create(self, change: Create) -> Operation:
+        meta = change.meta
+        fields = [
+            (name.encode(), meta_field(name, value))
+            for name in META_FIELDS
+            if (value := getattr(meta, name)) is not None
+        ]
+        expires = meta_field("expires_at", meta.expires_at)
+        written = [*chain(*fields), *_values(change.values)]
+        operation = self._on_record(b"create", change.handle, expires, *written)
+        self._keep_index(operation, meta.principal, expires, first=True)
+        return operation
+
+    def _apply(self, change: Apply) -> Operation:
+        clocks = [
+            meta_field(name, change.meta[name]) if name in change.meta else b""
+            for name in ("expires_at", "last_seen_at")
+        ]
+        token = change.expect_token
+        expected = b"" if token is None else meta_field("token", token)
+        operation = self._on_record(b"apply", change.handle, *clocks, expected, b"")
+        principal = change.meta.get("principal", change.principal)
+        first = "principal" in change.meta
+        if self._keep_index(operation, principal, clocks[0], first=first):
+            operation.args[4] = meta_field("principal", principal)
+        set_meta, unset_meta = _meta_changes(change.meta)
+        unset = [*unset_meta, *map(value_field, change.unset)]
+        operation.args += _expectations(change.expect)
+        operation.args += [b"%d" % len(unset), *unset]
+        operation.args += [*set_meta, *_values(change.set)]
+        return operation
+
+    def _delete(self, change: Delete) -> Operation:
+        message = raw_text(change.handle) + b" " + raw_text(change.reason)
+        operation = self._on_record(b"delete", change.handle, b"", message)
+        if change.principal is not None and not self._by_slot:
+            operation.keys.append(self._layout.principal(change.principal))
+            operation.args[1] = meta_field("principal", change.principal)
+        return operation
+
+    def _on_record(self, kind: bytes, handle: str, *args: bytes) -> Operation:
+        number, key, raw = self._layout.place(handle)
+        keys = [key, self._layout.live[number]]
+        return Operation(kind, number, keys, [raw, *args])
+
+    def _keep_index(
+        self,
+        operation: Operation,
+        principal: str | None,
+        expires: bytes,
+        *,
+        first: bool,
+    ) -> bool:
+        """Have the index of *principal* hold what *operation* writes.
+
+        False if that has to wait until the script tells what is missing.
+        """
+        if principal is None:
+            return False
+        if not self._by_slot:
+            operation.keys.append(self._layout.principal(principal))
+        elif expires:
+            operation.index = self.index(principal, operation.args[0], expires)
+            operation.index_first = first
+        else:
+            return False
+        return True
+
+
+def _values(values: Mapping[str, bytes]) -> Iterable[bytes]:
+    return chain(*((value_field(k), raw_value(v)) for k, v in values.items()))
+
+
+def _expectations(expect: Mapping[str, bytes | None]) -> list[bytes]:
+    packed = [b"%d" % len(expect)]
+    for name, raw in expect.items():
+        held = (b"0", b"") if raw is None else (b"1", raw_value(raw))
+        packed += (value_field(name), *held)
+    return packed
+
+
+def _meta_changes(changes: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
+    """Return fields and values to set, and the fields to remove.
+
+    Without those that only move forward: the script compares them first.
+    """
+    written: list[bytes] = []
+    removed: list[bytes] = []
+    for name, value in changes.items():
+        raw = meta_field(name, value)
+        if value is None:
+            removed.append(name.encode())
+        elif name not in MONOTONIC_FIELDS:
+            written += (name.encode(), raw)
+    return written, removed

@@ -1,0 +1,125 @@
+"""Where things are in Redis, and how a record is written there.
+
+One hash for each session: a field for each field of `Meta`, as JSON, so that the
+script can put them together and one C decoder reads the lot; and a field for each value,
+its name with a colon before it.
+
+A record, and the index of the live records beside it, have a **tag** in their names,
+one of 256. A cluster keeps what has the same tag in one slot, so a script may touch both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+from zlib import crc32
+
+import msgspec
+
+from tornado_sessions.errors import CodecError
+from tornado_sessions.stores.base import META_FIELDS, Meta, Record
+
+TAGS = tuple(b"{%02x}" % number for number in range(256))
+"""Enough to spread evenly over the masters of a cluster, few enough to ask each."""
+
+_Entry: TypeAlias = tuple[Meta, list[int]] | str | None
+_entries = msgspec.json.Decoder(list[_Entry])
+"""What the script returns for a batch. Made here: msgspec must not be asked to set up
+a type in two threads at once."""
+_encoder = msgspec.json.Encoder()
+_KNOWN = frozenset(META_FIELDS)
+
+
+def raw_text(text: str) -> bytes:
+    """Return any str as bytes, lone surrogates included."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_of(raw: bytes) -> str:
+    """Undo `raw_text`."""
+    return raw.decode("utf-8", "surrogatepass")
+
+
+class Layout:
+    """The names of the keys of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._start = namespace.encode() + b":"
+        self.channel = self._start + b"ended"
+        """Where the end of each session is published, as ``handle reason``."""
+        self.everything = self._start + b"*"
+        """The pattern of all keys."""
+        self.live = tuple(self._start + tag for tag in TAGS)
+        """The indexes of the live records: handles by expiry."""
+        self._records = tuple(name + b":" for name in self.live)
+
+    def place(self, handle: str) -> tuple[int, bytes, bytes]:
+        """Return the number of its tag, the key of its record, and *handle* as bytes."""
+        raw = raw_text(handle)
+        number = crc32(raw) & 0xFF
+        return number, self._records[number] + raw, raw
+
+    def principal(self, principal: str) -> bytes:
+        """Return the key of the index of the records of *principal*."""
+        return self._start + b"of:" + raw_text(principal)
+
+
+def meta_field(name: str, value: object) -> bytes:
+    """Return what a field of the meta holds; ValueError if there is no such field."""
+    if name not in _KNOWN:
+        raise ValueError(f"unknown meta field {name!r}")
+    return _encoder.encode(value)
+
+
+def principal_of(raw: bytes) -> str:
+    """Return the principal that a field of the meta holds."""
+    return msgspec.json.decode(raw, type=str)
+
+
+def value_field(name: str) -> bytes:
+    """Return the name of the field that holds the value of the key *name*."""
+    return b":" + raw_text(name)
+
+
+def raw_value(value: bytes) -> bytes:
+    """Return *value*; TypeError if it is none that a store may keep."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"a stored value must be bytes, not {type(value).__name__}")
+    return value
+
+
+def records_of(
+    handles: Sequence[str], reply: Sequence[bytes]
+) -> list[Record | str | None]:
+    """Return the record of each handle, None, or the error that Redis has with it.
+
+    Raises:
+        CodecError: One of them is malformed.
+    """
+    packed, blob = reply
+    try:
+        entries = _entries.decode(packed)
+        records: list[Record | str | None] = []
+        at = 0
+        for handle, entry in zip(handles, entries, strict=True):
+            if entry is None or isinstance(entry, str):
+                records.append(entry)
+                continue
+            meta, sizes = entry
+            values, at = _values(sizes, blob, at)
+            records.append(Record(handle, meta, values))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CodecError(f"its hash in Redis is malformed: {error}") from error
+    return records
+
+
+def _values(sizes: list[int], blob: bytes, at: int) -> tuple[dict[str, bytes], int]:
+    """Return names and values of these sizes from *blob*, and where they end."""
+    values: dict[str, bytes] = {}
+    each = iter(sizes)
+    for name_size in each:
+        middle = at + name_size
+        end = middle + next(each)
+        values[text_of(blob[at:middle])] = blob[middle:end]
+        at = end
+    return values, at

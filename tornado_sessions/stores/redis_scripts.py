@@ -1,0 +1,257 @@
+"""What runs inside Redis.
+
+A script is atomic, so what a change checks still holds when it writes. Those for records
+take a whole batch, and pack their answer into few strings: reading it piece by piece is
+what costs most in a client.
+
+No script reaches for a key that it was not given, so they run on a cluster too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script, and the name by which Redis knows it once it ran."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Redis names scripts by SHA-1; it protects nothing here.
+        sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
+
+
+LOAD = Script(
+    """
+-- KEYS: records
+-- Returns {'[[{meta},[size,…]],null,"error"]', names and values in one string}
+local entries, parts = {}, {}
+for i, key in ipairs(KEYS) do
+  local hash = redis.pcall('HGETALL', key)
+  if hash.err then
+    entries[i] = cjson.encode(hash.err)
+  elseif #hash == 0 then
+    entries[i] = 'null'
+  else
+    local meta, sizes = {}, {}
+    for j = 1, #hash, 2 do
+      local name, value = hash[j], hash[j + 1]
+      if string.byte(name) == 58 then
+        sizes[#sizes + 1] = #name - 1
+        sizes[#sizes + 1] = #value
+        parts[#parts + 1] = string.sub(name, 2)
+        parts[#parts + 1] = value
+      else
+        meta[#meta + 1] = '"' .. name .. '":' .. value
+      end
+    end
+    entries[i] = '[{' .. table.concat(meta, ',') .. '},[' .. table.concat(sizes, ',') .. ']]'
+  end
+end
+return {'[' .. table.concat(entries, ',') .. ']', table.concat(parts)}
+"""
+)
+
+RANGE = Script(
+    """
+-- KEYS: indexes; ARGV: lowest and highest score, most members or -1
+-- Returns {member, score, …}
+local found, room = {}, tonumber(ARGV[3])
+for _, key in ipairs(KEYS) do
+  local limit = room < 0 and -1 or room - #found / 2
+  if limit == 0 then break end
+  local some = redis.call(
+    'ZRANGEBYSCORE', key, ARGV[1], ARGV[2], 'WITHSCORES', 'LIMIT', 0, limit)
+  for _, one in ipairs(some) do found[#found + 1] = one end
+end
+return found
+"""
+)
+
+COUNT = Script(
+    """
+-- KEYS: indexes; ARGV: lowest and highest score
+local number = 0
+for _, key in ipairs(KEYS) do
+  number = number + redis.call('ZCOUNT', key, ARGV[1], ARGV[2])
+end
+return number
+"""
+)
+
+COMMIT = Script(
+    """
+-- ARGV: now, seconds of slack, channel of ends, then the operations: kind, number of
+-- keys, number of arguments, the arguments
+-- Returns {one letter for each operation, why an end was not published or '',
+--   what the letters E and O need to say, …}
+--   A applied, G gone, C conflict, E error (message),
+--   O applied, and an index by principal is to follow (principal, expiry or '')
+local now, slack, channel = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local said = {'', ''}
+
+local function slice(list, first, last)
+  local part = {}
+  for i = first, last do part[#part + 1] = list[i] end
+  return part
+end
+
+-- A call may not have more arguments than Lua's stack holds.
+local function call_with(command, key, list)
+  for start = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, start, math.min(start + 999, #list)))
+  end
+end
+
+local function read(key)
+  local seen = redis.call('HMGET', key, 'expires_at', 'last_seen_at', 'token', 'principal')
+  local expires = tonumber(seen[1] or '')
+  return expires and expires > now and expires, tonumber(seen[2] or ''), seen[3], seen[4]
+end
+
+-- Milliseconds for PEXPIRE, to which 0 would mean "now".
+local function ttl(expires)
+  return math.max(1, math.ceil((tonumber(expires) - now) * 1000))
+end
+
+-- It may hold too much, never too little: entries go when they are long over.
+local function index(key, handle, expires)
+  local known = redis.call('ZSCORE', key, handle)
+  if not known or tonumber(known) < tonumber(expires) then
+    redis.call('ZADD', key, expires, handle)
+  end
+  local needed = ttl(expires) + slack * 1000
+  if redis.call('PTTL', key) < needed then redis.call('PEXPIRE', key, needed) end
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - slack))
+end
+
+local operation = {}
+
+-- keys: record, live records, index of the principal if there is one
+-- handle, expires_at, then fields and values
+function operation.create(keys, args)
+  local handle, expires = args[1], args[2]
+  if read(keys[1]) then return 'C' end
+  if keys[3] then index(keys[3], handle, expires) end
+  index(keys[2], handle, expires)
+  redis.call('DEL', keys[1])
+  call_with('HSET', keys[1], slice(args, 3, #args))
+  redis.call('PEXPIRE', keys[1], ttl(expires))
+  return 'A'
+end
+
+-- keys: the same
+-- handle, expires_at or '', last_seen_at or '', token or '', principal whose index is
+-- or will be up to date or '', number of expectations, of each field, '1' and value or
+-- '0' and '', number of fields to remove, these, then fields and values
+function operation.apply(keys, args)
+  local handle, expires, last_seen, token, indexed = unpack(args, 1, 5)
+  local old_expires, old_seen, old_token, old_principal = read(keys[1])
+  if not old_expires then return 'G' end
+  if token ~= '' and token ~= old_token then return 'C' end
+  local at = 7
+  for _ = 1, tonumber(args[6]) do
+    local held = redis.call('HGET', keys[1], args[at])
+    if (args[at + 1] == '1' and args[at + 2]) ~= held then return 'C' end
+    at = at + 3
+  end
+  local removed = tonumber(args[at])
+  local gone = slice(args, at + 1, at + removed)
+  local set = slice(args, at + removed + 1, #args)
+  local moved = expires ~= '' and tonumber(expires) > old_expires
+  if not moved then expires = string.format('%.17g', old_expires) end
+  if keys[3] and (moved or indexed ~= old_principal) then index(keys[3], handle, expires) end
+  if moved then
+    index(keys[2], handle, expires)
+    set[#set + 1] = 'expires_at'
+    set[#set + 1] = expires
+  end
+  if last_seen ~= '' and tonumber(last_seen) > (old_seen or 0) then
+    set[#set + 1] = 'last_seen_at'
+    set[#set + 1] = last_seen
+  end
+  call_with('HSET', keys[1], set)
+  call_with('HDEL', keys[1], gone)
+  if moved then redis.call('PEXPIRE', keys[1], ttl(expires)) end
+  local principal = redis.call('HGET', keys[1], 'principal')
+  if principal and principal ~= indexed and (moved or principal ~= old_principal) then
+    said[#said + 1] = principal
+    said[#said + 1] = expires
+    return 'O'
+  end
+  return 'A'
+end
+
+-- keys: the same
+-- handle, principal whose index is given or '', message
+function operation.delete(keys, args)
+  local handle, indexed, message = unpack(args)
+  local live, _, _, principal = read(keys[1])
+  redis.call('DEL', keys[1])
+  redis.call('ZREM', keys[2], handle)
+  if keys[3] then redis.call('ZREM', keys[3], handle) end
+  if not live then return 'G' end
+  local told = redis.pcall('PUBLISH', channel, message)
+  if type(told) == 'table' then said[2] = told.err end
+  if principal and principal ~= indexed then
+    said[#said + 1] = principal
+    said[#said + 1] = ''
+    return 'O'
+  end
+  return 'A'
+end
+
+-- keys: record, live records
+-- handle: what is over is deleted, and leaves the index of the live
+function operation.sweep(keys, args)
+  local expires = read(keys[1])
+  if expires then
+    redis.call('ZADD', keys[2], string.format('%.17g', expires), args[1])
+    return 'C'
+  end
+  redis.call('ZREM', keys[2], args[1])
+  return redis.call('DEL', keys[1]) == 1 and 'A' or 'G'
+end
+
+-- keys: index of a principal
+-- handle, expires_at
+function operation.index(keys, args)
+  index(keys[1], args[1], args[2])
+  return 'A'
+end
+
+-- keys: index of a principal
+-- handle, the score that it had or '': then it stays if it was moved since
+function operation.unindex(keys, args)
+  local score = redis.call('ZSCORE', keys[1], args[1])
+  if score and (args[2] == '' or tonumber(score) == tonumber(args[2])) then
+    redis.call('ZREM', keys[1], args[1])
+  end
+  return 'A'
+end
+
+local letters, at, key = {}, 4, 1
+while at <= #ARGV do
+  local kind, n_keys, n_args = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local keys = slice(KEYS, key, key + n_keys - 1)
+  local args = slice(ARGV, at + 3, at + 2 + n_args)
+  key, at = key + n_keys, at + 3 + n_args
+  local fine, letter = pcall(operation[kind], keys, args)
+  if not fine then
+    local message = type(letter) == 'table' and letter.err or tostring(letter)
+    -- A client that learns it as an error of the whole call looks for the new master.
+    if string.find(message, 'READONLY', 1, true) then return redis.error_reply(message) end
+    said[#said + 1] = message
+    letter = 'E'
+  end
+  letters[#letters + 1] = letter
+end
+said[1] = table.concat(letters)
+return said
+"""
+)

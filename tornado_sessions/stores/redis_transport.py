@@ -1,0 +1,243 @@
+"""The way to Redis: to one server at a time, or to the masters of a cluster.
+
+Both send each batch in one write for each server and read the answers in order, on a
+connection out of the client's own pool. The clients' ``execute_command`` is not used for
+scripts that write: it sends a command again if the connection broke before the answer,
+and what was carried out twice would count twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.stores.redis_errors import named
+from tornado_sessions.stores.redis_scripts import Script
+
+Command: TypeAlias = tuple[Any, ...]
+_SCAN_COUNT = 500
+
+
+class Call(NamedTuple):
+    """A script, the keys that it touches, and its other arguments."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Iterable[bytes] = ()
+
+    def by_name(self) -> Command:
+        """Return the command for a server that knows the script."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def by_source(self) -> Command:
+        """Return the command for one that does not: it will, from then on."""
+        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+
+
+@dataclass
+class _Sent:
+    """A command as a node of a cluster takes it, in place of redis-py's own class."""
+
+    args: Command
+    kwargs: dict[str, Any]
+    result: Any = None
+
+
+class Transport(ABC):
+    """Sends calls to Redis and returns the raw answers."""
+
+    by_slot: bool
+    """True if the keys of one call have to be in one slot of a cluster."""
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the answer to each call, in order; an exception if it failed."""
+        answers = await self.send([(c.keys[0], c.by_name()) for c in calls])
+        # A server that was restarted or is new in its role knows no scripts (NOSCRIPT).
+        unknown = [n for n, one in enumerate(answers) if named(one, "NoScriptError")]
+        if unknown:
+            again = [(calls[n].keys[0], calls[n].by_source()) for n in unknown]
+            for n, answer in zip(unknown, await self.send(again), strict=True):
+                answers[n] = answer
+        return answers
+
+    @abstractmethod
+    async def send(self, commands: Sequence[tuple[bytes, Command]]) -> list[Any]:
+        """Return the answer to each command; each comes with a key of its server."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the client's connections: it is ours."""
+
+    @abstractmethod
+    def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        """Yield the keys that match *pattern*, of every master, batch by batch."""
+
+
+class PoolTransport(Transport):
+    """One server, or whichever is the master now: what a pool of connections leads to.
+
+    Args:
+        pool: The ``connection_pool`` of a client of ``redis.asyncio`` or aioredis.
+        sentinels: The clients by which it finds the master, if it does.
+    """
+
+    by_slot = False
+
+    def __init__(self, pool: Any, sentinels: Sequence[Any] = ()) -> None:
+        self._pool = pool
+        self._sentinels = sentinels
+        self._take: Callable[[], Any] = pool.get_connection
+        takes = inspect.signature(pool.get_connection).parameters.get("command_name")
+        if takes is not None and takes.default is inspect.Parameter.empty:
+            self._take = partial(pool.get_connection, "_")  # as older clients want it
+        self._raw = _known(pool.connection_class.read_response, disable_decoding=True)
+        self._at_once = _known(pool.connection_class.disconnect, nowait=True)
+        if not self._raw and pool.connection_kwargs.get("decode_responses"):
+            raise ConfigurationError(
+                "this client decodes every answer, but sessions hold bytes; "
+                "give RedisStore one without decode_responses=True"
+            )
+
+    async def send(self, commands: Sequence[tuple[bytes, Command]]) -> list[Any]:
+        connection = await self._take()
+        try:
+            return await self._exchange(connection, [one for _, one in commands])
+        except BaseException:
+            # Whoever takes it next must not read the answers to these commands.
+            await connection.disconnect(**self._at_once)
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def close(self) -> None:
+        await self._pool.disconnect()
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
+
+    async def _exchange(self, connection: Any, commands: list[Command]) -> list[Any]:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        return [await self._answer(connection) for _ in commands]
+
+    async def _answer(self, connection: Any) -> Any:
+        try:
+            return await connection.read_response(**self._raw)
+        except Exception as error:
+            if named(error, "ResponseError"):
+                return error
+            raise
+
+    async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        cursor = 0
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+            (answer,) = await self.send([(b"", command)])
+            if isinstance(answer, Exception):
+                raise answer
+            cursor = int(answer[0])
+            yield answer[1]
+            if cursor == 0:
+                return
+
+
+class ClusterTransport(Transport):
+    """The masters of a cluster, each reached by a pipeline of its own at the same time.
+
+    Args:
+        client: A ``redis.asyncio.RedisCluster``.
+    """
+
+    by_slot = True
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._outdated = False
+        self._lock = asyncio.Lock()
+
+    async def send(self, commands: Sequence[tuple[bytes, Command]]) -> list[Any]:
+        await self._know_the_nodes()
+        answers: list[Any] = [None] * len(commands)
+        by_node: dict[Any, list[int]] = {}
+        for n, (key, _) in enumerate(commands):
+            try:
+                node = self._client.get_node_from_key(key)
+            except Exception as error:  # a slot that nobody serves
+                self._outdated, answers[n] = True, error
+            else:
+                by_node.setdefault(node, []).append(n)
+        await asyncio.gather(
+            *(
+                self._send_to(node, numbers, commands, answers)
+                for node, numbers in by_node.items()
+            )
+        )
+        return answers
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _send_to(
+        self,
+        node: Any,
+        numbers: list[int],
+        commands: Sequence[tuple[bytes, Command]],
+        answers: list[Any],
+    ) -> None:
+        """Put the answers of one node in their places; one that is down is alone."""
+        sent = [_Sent(commands[n][1], {"NEVER_DECODE": True}) for n in numbers]
+        try:
+            await node.execute_pipeline(sent)
+        except Exception as error:
+            for one in sent:
+                one.result = error
+        except BaseException:  # the deadline has passed: it may be the master no more
+            self._outdated = True
+            raise
+        for n, one in zip(numbers, sent, strict=True):
+            answers[n] = await self._redirected(one.result, commands[n][1])
+
+    async def _redirected(self, answer: Any, command: Command) -> Any:
+        """Return *answer*, or that of the node which has the slot by now."""
+        if not isinstance(answer, Exception):
+            return answer
+        if named(answer, "AskError", "MovedError", "TryAgainError"):
+            # It was not carried out, so it can be sent again; the client knows where.
+            try:
+                return await self._client.execute_command(*command, NEVER_DECODE=True)
+            except Exception as error:
+                return error
+        if not named(answer, "NoScriptError"):
+            self._outdated = True
+        return answer
+
+    async def _know_the_nodes(self) -> None:
+        await self._client.initialize()
+        if not self._outdated:
+            return
+        async with self._lock:
+            if self._outdated:
+                await self._client.nodes_manager.initialize()
+                self._outdated = False
+
+    async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        await self._know_the_nodes()
+        for node in self._client.get_primaries():
+            cursor = 0
+            while True:
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+                answer = await node.execute_command(*command, NEVER_DECODE=True)
+                cursor = int(answer[0])
+                yield answer[1]
+                if cursor == 0:
+                    break
+
+
+def _known(method: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Return those of *options* that *method* knows; older clients lack some."""
+    parameters = inspect.signature(method).parameters
+    return {name: value for name, value in options.items() if name in parameters}
