@@ -55,16 +55,36 @@ class Transport(ABC):
     by_slot: bool
     """True if the keys of one call have to be in one slot of a cluster."""
 
+    def __init__(self) -> None:
+        self._sent: set[str] = set()
+
     async def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Return the answer to each call, in order; an exception if it failed."""
-        answers = await self.send([(c.keys[0], c.by_name()) for c in calls])
-        # A server that was restarted or is new in its role knows no scripts (NOSCRIPT).
+        """Return the answer to each call, in order; an exception if it failed.
+
+        The first time a script goes along, from then on its name does.
+        """
+        first = {call.script.sha for call in calls} - self._sent
+        answers = await self._run(calls, first)
+        self._sent |= first
+        # A server that was restarted, or is new in its role, knows no scripts.
         unknown = [n for n, one in enumerate(answers) if named(one, "NoScriptError")]
         if unknown:
-            again = [(calls[n].keys[0], calls[n].by_source()) for n in unknown]
-            for n, answer in zip(unknown, await self.send(again), strict=True):
+            again = [calls[n] for n in unknown]
+            repeated = await self._run(again, {call.script.sha for call in again})
+            for n, answer in zip(unknown, repeated, strict=True):
                 answers[n] = answer
         return answers
+
+    async def _run(self, calls: Sequence[Call], in_full: set[str]) -> list[Any]:
+        return await self.send(
+            [
+                (
+                    call.keys[0],
+                    call.by_source() if call.script.sha in in_full else call.by_name(),
+                )
+                for call in calls
+            ]
+        )
 
     @abstractmethod
     async def send(self, commands: Sequence[tuple[bytes, Command]]) -> list[Any]:
@@ -90,6 +110,7 @@ class PoolTransport(Transport):
     by_slot = False
 
     def __init__(self, pool: Any, sentinels: Sequence[Any] = ()) -> None:
+        super().__init__()
         self._pool = pool
         self._sentinels = sentinels
         self._take: Callable[[], Any] = pool.get_connection
@@ -155,6 +176,7 @@ class ClusterTransport(Transport):
     by_slot = True
 
     def __init__(self, client: Any) -> None:
+        super().__init__()
         self._client = client
         self._outdated = False
         self._lock = asyncio.Lock()
