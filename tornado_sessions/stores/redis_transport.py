@@ -184,18 +184,18 @@ class ClusterTransport(Transport):
     async def send(self, commands: Sequence[tuple[bytes, Command]]) -> list[Any]:
         await self._know_the_nodes()
         answers: list[Any] = [None] * len(commands)
-        by_node: dict[Any, list[int]] = {}
+        by_node: dict[str, tuple[Any, list[int]]] = {}
         for n, (key, _) in enumerate(commands):
             try:
                 node = self._client.get_node_from_key(key)
             except Exception as error:  # a slot that nobody serves
                 self._outdated, answers[n] = True, error
             else:
-                by_node.setdefault(node, []).append(n)
+                by_node.setdefault(node.name, (node, []))[1].append(n)
         await asyncio.gather(
             *(
                 self._send_to(node, numbers, commands, answers)
-                for node, numbers in by_node.items()
+                for node, numbers in by_node.values()
             )
         )
         return answers
