@@ -7,7 +7,14 @@ import asyncio
 import sys
 from pathlib import Path
 
-from benchmarks import memory_store, request_cost, sqlite_writes
+from benchmarks import (
+    database_cost,
+    memory_store,
+    request_cost,
+    round_trips,
+    sqlite_writes,
+)
+from benchmarks.databases import MONGO, REDIS
 from benchmarks.machine import this_machine
 from benchmarks.report import (
     Row,
@@ -18,7 +25,8 @@ from benchmarks.report import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P3", "P4", "P5", "P6")
+RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2")
+_TOGETHER = "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together)"
 
 
 def arguments() -> argparse.Namespace:
@@ -27,7 +35,7 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="take seconds and prove nothing")
-    add("--only", choices=RULES, help="measure this rule (P3 and P4 come together)")
+    add("--only", choices=RULES, help=_TOGETHER)
     add(
         "--results",
         type=Path,
@@ -51,7 +59,7 @@ def arguments() -> argparse.Namespace:
 
 async def measure(options: argparse.Namespace) -> list[Row]:
     """Measure what was asked for."""
-    rows: list[Row] = []
+    rows = await measure_databases(options)
     quick, only = options.quick, options.only
     if only in (None, "P3", "P4"):
         size = request_cost.QUICK if quick else request_cost.FULL
@@ -63,6 +71,20 @@ async def measure(options: argparse.Namespace) -> list[Row]:
         sessions = memory_store.QUICK if quick else memory_store.FULL
         runs = 1 if quick else memory_store.RUNS
         rows += await memory_store.measure(sessions, runs, show_progress)
+    return rows
+
+
+async def measure_databases(options: argparse.Namespace) -> list[Row]:
+    """Measure what needs a database server."""
+    rows: list[Row] = []
+    size = database_cost.QUICK if options.quick else database_cost.FULL
+    for rules in database_cost.GOALS:
+        if options.only is None or options.only in rules:
+            rows += await database_cost.measure(rules, size, show_progress)
+    if options.only in (None, "P7"):
+        requests = round_trips.QUICK if options.quick else round_trips.FULL
+        for database in (REDIS, MONGO):
+            rows += await round_trips.measure(database, requests, show_progress)
     return rows
 
 

@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tornado.web import RequestHandler
 
@@ -65,13 +66,17 @@ class OneCommitEach:
 class HandwrittenSQLite(RequestHandler):
     """Counts visits in a session, by hand."""
 
-    def initialize(self, database: OneCommitEach | None) -> None:
+    def initialize(self, database: OneCommitEach) -> None:
         self.database = database
 
     async def get(self) -> None:
-        assert self.database is not None
         cookie = self.get_signed_cookie("handwritten")
         session_id = cookie.decode() if cookie else secrets.token_urlsafe(16)
         if cookie is None:
             self.set_signed_cookie("handwritten", session_id)
         self.write(str(await self.database.count_visit(session_id)))
+
+
+async def routes(path: str) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
+    """Return the route that keeps its sessions in the file at *path*."""
+    return [("/handwritten", HandwrittenSQLite, {"database": OneCommitEach(path)})]

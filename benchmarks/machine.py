@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 
 import tornado
+
+from benchmarks.databases import MONGO, REDIS, NotThereError
+
+_DRIVERS = ("redis", "hiredis", "pymongo")
+_VERSION = re.compile(r"v=?(\d+(?:\.\d+)+)")
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Machine:
     python: str
     tornado: str
     sqlite: str
+    databases: str
     date: str
     busy: float
     """Processes that wanted a core when the run began (load average)."""
@@ -31,7 +41,7 @@ class Machine:
         return (
             f"Measured on {self.date}: {self.processor}, {self.cores} cores, "
             f"{self.system}, Python {self.python}, Tornado {self.tornado}, "
-            f"SQLite {self.sqlite}, load average {self.busy:.1f} at the start."
+            f"SQLite {self.sqlite}, {self.databases}load average {self.busy:.1f} at the start."
         )
 
 
@@ -44,9 +54,29 @@ def this_machine() -> Machine:
         python=platform.python_version(),
         tornado=tornado.version,
         sqlite=sqlite3.sqlite_version,
+        databases="".join(f"{one}, " for one in _databases()),
         date=datetime.now(timezone.utc).date().isoformat(),
         busy=os.getloadavg()[0],
     )
+
+
+def _databases() -> list[str]:
+    """Return the versions of the database servers, and of what speaks to them."""
+    found = []
+    for database in (REDIS, MONGO):
+        with suppress(NotThereError):
+            text = subprocess.run(
+                [database.found(), "--version"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            number = _VERSION.search(text)
+            found.append(f"{database.name} {number[1] if number else '?'}")
+    for package in _DRIVERS:
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{package} {metadata.version(package)}")
+    return found
 
 
 def _processor() -> str:

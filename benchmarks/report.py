@@ -29,10 +29,12 @@ class Row:
 
     rule: str
     what: str
-    measured: Estimate
-    unit: str
+    measured: Estimate | None
+    """None: a part is missing, and the note says which."""
+    unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
+    exactly: float | None = None
     note: str = ""
 
     @property
@@ -41,21 +43,30 @@ class Row:
             return f"<= {self.at_most:g} {self.unit}"
         if self.at_least is not None:
             return f">= {self.at_least:g} {self.unit}"
+        if self.exactly is not None:
+            return f"= {self.exactly:g}"
         return ""
 
     @property
     def verdict(self) -> str:
         """Say whether the bound was reached; a wide spread decides nothing."""
+        if self.measured is None:
+            return ""
         low, high = self.measured.low, self.measured.high
         if self.at_most is not None:
             reached, missed = high <= self.at_most, low > self.at_most
         elif self.at_least is not None:
             reached, missed = low >= self.at_least, high < self.at_least
+        elif self.exactly is not None:
+            reached = low == high == self.exactly
+            missed = not reached
         else:
             return ""
         return "yes" if reached else "no" if missed else "the spread hides it"
 
     def cells(self) -> tuple[str, ...]:
+        if self.measured is None:
+            return (self.rule, self.what + self.note, "not measured", "", "", "")
         value, low, high = (
             f"{number:,.{_digits(self.measured.value)}f}"
             for number in (self.measured.value, self.measured.low, self.measured.high)
@@ -68,7 +79,14 @@ class Row:
         )
 
 
+def missing(rules: Sequence[str], what: str, hint: object) -> list[Row]:
+    """Return the rows of what cannot be measured until *hint* is installed."""
+    return [Row(rule, what, None, note=f": install {hint}") for rule in rules]
+
+
 def _digits(value: float) -> int:
+    if float(value).is_integer():  # counted, not measured
+        return 0
     return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
 
 

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from benchmarks.load import Connection, connections, everybody
 from benchmarks.process import server
+from benchmarks.processor_time import CONNECTIONS, Size, cost, middle, quotient
 from benchmarks.report import Progress, Row
-from benchmarks.spread import Estimate, estimate, median_of
 
-CONNECTIONS = 16
 _WITHOUT_COOKIE = ("/bare", "/untouched")
 _WITH_COOKIE = ("/bare", "/signed-cookie", "/read", "/write")
 
 Round: TypeAlias = "dict[tuple[str, bool], float]"
 """Microseconds per request, by path and whether a cookie was sent."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is measured."""
-
-    servers: int
-    """A process is lucky or unlucky for life (addresses, hash seed): take several."""
-    rounds: int
-    requests: int
-
 
 FULL = Size(servers=6, rounds=40, requests=12)
 QUICK = Size(servers=1, rounds=2, requests=5)
@@ -46,13 +32,9 @@ async def measure(size: Size, progress: Progress) -> list[Row]:
             await everybody(known, "/write", 1)
             await _round(plain, known, size.requests)  # warms up
             for turn in range(size.rounds):
-                progress("P3, P4", number * size.rounds + turn, _total(size))
+                progress("P3, P4", number * size.rounds + turn, size.total)
                 rounds.append(await _round(plain, known, size.requests))
     return _rows(rounds)
-
-
-def _total(size: Size) -> int:
-    return size.servers * size.rounds
 
 
 async def _round(
@@ -61,38 +43,15 @@ async def _round(
     """Measure every variant once, in turns."""
     costs = {}
     for path in _WITHOUT_COOKIE:
-        costs[path, False] = await _cost(plain, path, requests)
+        costs[path, False] = await cost(plain, path, requests)
     for path in _WITH_COOKIE:
-        costs[path, True] = await _cost(known, path, requests)
+        costs[path, True] = await cost(known, path, requests)
     return costs
-
-
-async def _cost(visitors: Sequence[Connection], path: str, requests: int) -> float:
-    before = int(await visitors[0].get("/processor-time"))
-    await everybody(visitors, path, requests)
-    after = int(await visitors[0].get("/processor-time"))
-    return (after - before) / 1000 / (requests * len(visitors))
 
 
 def _added(path: str, *, cookie: bool = True) -> Callable[[Round], float]:
     """Return what tells how much *path* takes above the bare handler."""
     return lambda costs: costs[path, cookie] - costs["/bare", cookie]
-
-
-def _median(rounds: Sequence[Round], figure: Callable[[Round], float]) -> Estimate:
-    return estimate(rounds, lambda some: median_of(some, figure))
-
-
-def _ratio(
-    rounds: Sequence[Round],
-    above: Callable[[Round], float],
-    below: Callable[[Round], float],
-) -> Estimate:
-    def ratio(some: Sequence[Round]) -> float:
-        divisor = median_of(some, below)
-        return median_of(some, above) / divisor if divisor > 0 else math.inf
-
-    return estimate(rounds, ratio)
 
 
 def _rows(rounds: Sequence[Round]) -> list[Row]:
@@ -106,23 +65,23 @@ def _rows(rounds: Sequence[Round]) -> list[Row]:
         return 100 * untouched(costs)
 
     return [
-        Row("P4", "bare handler", _median(rounds, bare), "µs"),
-        Row("P4", "session not touched, adds", _median(rounds, untouched), "µs"),
+        Row("P4", "bare handler", middle(rounds, bare), "µs"),
+        Row("P4", "session not touched, adds", middle(rounds, untouched), "µs"),
         Row(
             "P4",
             "session not touched, of the bare handler",
-            _ratio(rounds, percent, bare),
+            quotient(rounds, percent, bare),
             "%",
             at_most=5,
         ),
-        Row("P3", "one get_signed_cookie, adds", _median(rounds, signed), "µs"),
-        Row("P3", "memory://, read, adds", _median(rounds, read), "µs"),
+        Row("P3", "one get_signed_cookie, adds", middle(rounds, signed), "µs"),
+        Row("P3", "memory://, read, adds", middle(rounds, read), "µs"),
         Row(
             "P3",
             "memory://, read, against one get_signed_cookie",
-            _ratio(rounds, read, signed),
+            quotient(rounds, read, signed),
             "×",
             at_most=2,
         ),
-        Row("P3", "memory://, read and write, adds", _median(rounds, write), "µs"),
+        Row("P3", "memory://, read and write, adds", middle(rounds, write), "µs"),
     ]

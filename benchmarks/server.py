@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
+import marshal
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
@@ -21,11 +25,14 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from benchmarks import handwritten
-from benchmarks.handwritten import HandwrittenSQLite, OneCommitEach
+from benchmarks.notes import Instructions, Notes, Times
 from tornado_sessions import SessionManager, SessionMixin
 from tornado_sessions.stores.sqlite_connection import Transaction
 
+Route: TypeAlias = "tuple[str, type[RequestHandler], dict[str, Any]]"
+
 COOKIE = "session"
+_DATABASES = ("redis", "mongodb")
 
 
 class Bare(RequestHandler):
@@ -75,10 +82,24 @@ class ProcessorTime(RequestHandler):
         self.write(str(time.process_time_ns()))
 
 
+class Profile(RequestHandler):
+    """Begins to note what this process does; asked again, says what that was."""
+
+    notes: Notes | None = None
+
+    def get(self) -> None:
+        notes, Profile.notes = Profile.notes, None
+        if notes is not None:
+            self.write(marshal.dumps(notes.end()))
+        else:
+            Profile.notes = Instructions() if self.get_arguments("count") else Times()
+            Profile.notes.begin()
+
+
 class ByPath(Router):
     """Gives each path an application of its own: no route stands behind another."""
 
-    def __init__(self, store: str, sqlite: OneCommitEach | None) -> None:
+    def __init__(self, store: str, handwritten_routes: Iterable[Route]) -> None:
         manager = SessionManager(store)
         self._applications = {
             path: Application(
@@ -92,8 +113,9 @@ class ByPath(Router):
                 ("/untouched", Untouched, {}),
                 ("/read", Read, {}),
                 ("/write", Write, {}),
-                ("/handwritten", HandwrittenSQLite, {"database": sqlite}),
                 ("/processor-time", ProcessorTime, {}),
+                ("/profile", Profile, {}),
+                *handwritten_routes,
             )
         }
 
@@ -103,10 +125,21 @@ class ByPath(Router):
         return self._applications[request.path].find_handler(request)
 
 
-async def serve(store: str, file: str | None) -> None:
+async def handwritten_routes(place: str | None) -> list[Route]:
+    """Return the routes that one writes by hand for a file or the URL *place*."""
+    if place is None:
+        return []
+    scheme = place.partition(":")[0]
+    module: Any = handwritten
+    if scheme in _DATABASES:  # its driver may not be installed
+        module = importlib.import_module(f"benchmarks.{scheme}_handwritten")
+    routes: list[Route] = await module.routes(place)
+    return routes
+
+
+async def serve(store: str, place: str | None) -> None:
     socket, port = bind_unused_port()
-    sqlite = OneCommitEach(file) if file else None
-    server = HTTPServer(ByPath(store, sqlite))
+    server = HTTPServer(ByPath(store, await handwritten_routes(place)))
     server.add_sockets([socket])
     print(port, flush=True)
     await asyncio.Event().wait()
@@ -133,11 +166,14 @@ def end_with_input() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server")
     parser.add_argument("--store", default="memory://")
-    parser.add_argument("--handwritten", help="file of the handwritten SQLite handler")
+    parser.add_argument("--handwritten", help="file or URL of handwritten sessions")
+    parser.add_argument("--core", type=int, help="run on this core only")
     parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
     options = parser.parse_args()
     if options.slower_disk:
         slow_down_commits(options.slower_disk)
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
     threading.Thread(target=end_with_input, daemon=True).start()
     asyncio.run(serve(options.store, options.handwritten))
 

@@ -19,7 +19,7 @@ nitpicky = True
 # Nothing is fetched while building, so what is defined elsewhere has no target.
 nitpick_ignore_regex = [
     ("py:.*", r"(asyncio|collections|datetime|os|time|tornado|types|typing)\..*"),
-    ("py:.*", r"(enum|msgspec|unittest)(\..*)?"),
+    ("py:.*", r"(enum|msgspec|pymongo|unittest)(\..*)?"),
     ("py:.*", r"(Application|AsyncHTTPClient|.*HasSettings|timedelta)"),
 ]
 

@@ -1,8 +1,9 @@
-"""What several tests of the example shop begin with."""
+"""What several tests begin with: a shop with a visitor, stores to be watched."""
 
 import pytest
 
 from cart_visitor import FULL, fill, serve_here
+from httpkit_stores import making_stores
 
 
 @pytest.fixture
@@ -22,3 +23,10 @@ def visitor(new_visitor):
 async def customer(visitor):
     """A visitor with the FULL cart."""
     return await fill(visitor, FULL)
+
+
+@pytest.fixture
+async def make_store(request, tmp_path):
+    """Make stores of the kind that the parameter names; see `on_stores`."""
+    async with making_stores(request.param, tmp_path) as make:
+        yield make

@@ -11,7 +11,8 @@ Blocks run from top to bottom, in an empty directory, and share their names:
 * ``sh`` and ``text`` are not run. There is no other kind.
 
 A comment of the form ``<!-- run`` … ``-->`` is a ``python`` block that readers do not
-see. In what is compared, ``...`` stands for anything.
+see. In what is compared, ``...`` stands for anything. A database of localhost is one that
+was started for the page: on a port of its own, and empty.
 """
 
 import ast
@@ -24,8 +25,8 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from http.client import responses
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -35,11 +36,19 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 import tornado_sessions
+from mongokit import MongoServer
+from rediskit import RedisServer
 from tornado_sessions import ConfigurationError, SessionManager, Store
 from tornado_sessions.testing import SessionClient
 
 ROOT = Path(__file__).parents[1]
+DATABASES = {
+    "redis://localhost": lambda: RedisServer("--save", ""),
+    "mongodb://localhost": MongoServer,
+}
+"""What has to be started, by the address that pages have for it."""
 KINDS = {"python", "pycon", "console", "html", "sh", "text"}
+RUN = {"python", "pycon"}
 SECRET = "a secret made up for the documentation"
 
 _BLOCK = re.compile(
@@ -99,11 +108,28 @@ def blocks(page):
         yield Block(page, line, kind, code, caption[1] if caption else "")
 
 
-class Page:
-    """Runs the blocks of one page in the current directory."""
+@contextmanager
+def databases(page):
+    """Start the databases that the code of a page names; give where each really is."""
+    code = "".join(block.code for block in blocks(page) if block.kind in RUN)
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(make()).url.rpartition("/")[0]
+            for name, make in DATABASES.items()
+            if name in code
+        }
 
-    def __init__(self):
+
+class Page:
+    """Runs the blocks of one page in the current directory.
+
+    Args:
+        addresses: What stands in the code, and is something else when it runs.
+    """
+
+    def __init__(self, addresses):
         self.names = {"__name__": "__page__"}
+        self._addresses = addresses
         self._seen = {}
         self._program = ""
         self._address = None
@@ -125,6 +151,8 @@ class Page:
 
     async def run(self, block):
         """Run a block; AssertionError if it prints something else than it shows."""
+        for name, address in self._addresses.items():
+            block = replace(block, code=block.code.replace(name, address))
         if block.caption:
             Path(block.caption).write_text(block.code, encoding="utf-8")
             if block.caption.startswith("test_"):

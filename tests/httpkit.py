@@ -123,6 +123,19 @@ class Site:
     def cookie_name(self):
         return self.manager.config.full_cookie_name
 
+    async def records(self):
+        """Return every live record, wherever the store keeps it."""
+        return await self.store.kept()
+
+    async def record(self):
+        """Return the only record there is."""
+        (only,) = await self.records()
+        return only
+
+    async def values(self):
+        """Return the encoded values of the only record."""
+        return (await self.record()).values
+
     async def connect(self):
         return await asyncio.open_connection("127.0.0.1", self.port)
 
@@ -244,7 +257,7 @@ def named(parameter):
 
 async def stored(site):
     """Return the number in the only session."""
-    return site.manager.config.codec.decode(site.store.record.values["n"])
+    return site.manager.config.codec.decode((await site.values())["n"])
 
 
 async def assert_counted(site, fetch, status):

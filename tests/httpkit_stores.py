@@ -1,12 +1,18 @@
-"""Time, patience, and stores that can be watched, failed, slowed and parked."""
+"""Time, patience, and stores that can be watched, failed, slowed and parked.
+
+Whichever store a test is about stands behind them: memory, or any of `backends`.
+"""
 
 import asyncio
 import time
 from collections import defaultdict
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from tornado_sessions import StoreError
+from backends import BACKENDS_AND_CLIENTS, backend_store
+from tornado_sessions import CodecError, StoreError
+from tornado_sessions.stores.base import Store
 from tornado_sessions.stores.memory import MemoryStore
 
 PATIENCE = 10.0
@@ -57,40 +63,123 @@ class Gate:
         self._opened.set()
 
 
-class AsyncStore(MemoryStore):
-    """Memory behind a suspension point, which notes what it is asked for."""
+class AsyncStore(Store):
+    """A store behind a suspension point: watched, and failed or parked when asked.
+
+    Args:
+        *failing: Calls that fail as with a database that is down; see ``failing``.
+        inner: Where the records are; memory by default.
+        delay: Seconds that each commit takes its time.
+        clock: See `Store`; the inner store gets it, too.
+    """
 
     immediate = False
-    parallel = 16
+    parallel = 16  # so that a parked call does not hold up the others
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *failing, inner=None, delay=0.0, clock=time.time):
+        self.inner = MemoryStore() if inner is None else inner
+        super().__init__(clock=clock)
+        self.shared = self.inner.shared
+        self.failing = set(failing)
+        self.unreadable = set()
         self.calls = []
         self.changes = []
+        self._delay = delay
+        self._gates = defaultdict(list)
+        self._turns = defaultdict(lambda: asyncio.Semaphore(self.inner.parallel))
+        self._opened = False
+
+    @property
+    def expires_natively(self):
+        return self.inner.expires_natively  # some know only once they are open
+
+    @property
+    def clock(self):
+        return self.inner.clock
+
+    @clock.setter
+    def clock(self, clock):
+        self.inner.clock = clock
+
+    async def open(self):
+        await self.inner.open()
+        self._opened = True
+
+    async def close(self):
+        self._opened = False
+        await self.inner.close()
 
     async def load(self, handles):
         self.calls.append("load")
         await self.before("load")
-        return await super().load(handles)
+        async with self._turns["load"]:
+            loaded = await self.inner.load(handles)
+        bad = [handle in self.unreadable for handle in handles]
+        truncated = CodecError("truncated")
+        return [truncated if b else r for b, r in zip(bad, loaded, strict=True)]
 
     async def commit(self, changes):
         self.calls.append("commit")
         self.changes.extend(changes)
         await self.before("commit")
-        return await super().commit(changes)
+        async with self._turns["commit"]:
+            return await self.inner.commit(changes)
 
     async def before(self, call):
-        await asyncio.sleep(0)
+        """Wait and fail as the test has asked for."""
+        await asyncio.sleep(self._delay if call == "commit" else 0)
+        if self._gates[call]:
+            await self._gates[call].pop(0).pass_through()
+        self._fail(call)
+
+    def _fail(self, call):
+        if call in self.failing:
+            raise StoreError(f"no {call} today") from ConnectionError("refused")
+
+    def park(self, call):
+        """Return a gate at which the next such call will wait."""
+        gate = Gate()
+        self._gates[call].append(gate)
+        return gate
+
+    async def find(self, principal):
+        return await self.inner.find(principal)
+
+    async def sweep(self, limit):
+        return await self.inner.sweep(limit)
+
+    async def iterate(self, batch=256):
+        async for record in self.inner.iterate(batch):
+            yield record
+
+    async def count(self):
+        return await self.inner.count()
+
+    async def clear(self):
+        await self.inner.clear()
 
     def forget(self):
         """Start counting anew."""
         self.calls.clear()
         self.changes.clear()
 
+    async def kept(self):
+        """Return every live record, from wherever it is kept; open or closed."""
+        if self._opened:
+            return [record async for record in self.inner.iterate()]
+        async with self.inner:
+            return [record async for record in self.inner.iterate()]
+
+    async def cleaned_up(self):
+        """Leave nothing on a backend that others use, too."""
+        async with self.inner:
+            await self.inner.clear()
+
     @property
     def records(self):
-        """Every record, expired or not."""
-        return [kept.record() for shard in self._shards for kept in shard.values()]
+        """Every record, expired or not, of a store in memory."""
+        shards = self.inner._shards
+        return [kept.record() for shard in shards for kept in shard.values()]
 
     @property
     def record(self):
@@ -99,66 +188,51 @@ class AsyncStore(MemoryStore):
 
 
 class ImmediateStore(AsyncStore):
-    """The same without the suspension point: commits run inside ``finish()``."""
+    """Memory without the suspension point: commits run inside ``finish()``."""
 
     immediate = True
 
     async def before(self, call):
-        pass
+        self._fail(call)
 
 
-class FailingStore(AsyncStore):
-    """Fails the calls named in ``failing``, as a database that is down."""
-
-    def __init__(self, *failing, **kwargs):
-        super().__init__(**kwargs)
-        self.failing = set(failing)
-
-    async def before(self, call):
-        await asyncio.sleep(0)
-        if call in self.failing:
-            raise StoreError(f"no {call} today") from ConnectionError("refused")
+BOTH = {"immediate": ImmediateStore, "asynchronous": AsyncStore}
 
 
-class FailingImmediateStore(FailingStore):
-    immediate = True
+@asynccontextmanager
+async def making_stores(kind, folder):
+    """Yield what makes stores to be watched, and clean up after them.
 
-    async def before(self, call):
-        if call in self.failing:
-            raise StoreError(f"no {call} today") from ConnectionError("refused")
+    Args:
+        kind: One of BOTH, for memory, or the name of a backend.
+        folder: Where a backend may keep files.
+    """
+    made = []
+    with ExitStack() as after:
 
+        def make(*failing, **options):
+            if kind not in BOTH:
+                options["inner"] = backend_store(kind, folder, after)
+            made.append(BOTH.get(kind, AsyncStore)(*failing, **options))
+            return made[-1]
 
-class SlowStore(AsyncStore):
-    """Takes its time with each commit."""
-
-    def __init__(self, delay, **kwargs):
-        super().__init__(**kwargs)
-        self.delay = delay
-
-    async def before(self, call):
-        await asyncio.sleep(self.delay if call == "commit" else 0)
-
-
-class ParkedStore(AsyncStore):
-    """Holds calls at gates: ``park(call)`` makes one for the next such call."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self._gates = defaultdict(list)
-
-    def park(self, call):
-        gate = Gate()
-        self._gates[call].append(gate)
-        return gate
-
-    async def before(self, call):
-        await asyncio.sleep(0)
-        if self._gates[call]:
-            await self._gates[call].pop(0).pass_through()
+        yield make
+        for store in made:
+            await store.cleaned_up()
 
 
-STORES = [ImmediateStore, AsyncStore]
-on_both_paths = pytest.mark.parametrize(
-    "make_store", STORES, ids=["immediate", "asynchronous"]
-)
+def on_stores(*kinds):
+    """Run a test with stores of each kind, which its fixture ``make_store`` makes.
+
+    Args:
+        *kinds: See `making_stores`.
+    """
+    return pytest.mark.parametrize("make_store", kinds, indirect=True)
+
+
+on_both_paths = on_stores(*BOTH)
 """Commits run inside ``finish()``, or in a task that the response waits for."""
+on_every_store = on_stores(*BOTH, *BACKENDS_AND_CLIENTS)
+"""The same, and with every backend there is."""
+on_waiting_stores = on_stores("asynchronous", *BACKENDS_AND_CLIENTS)
+"""With every store whose calls can be parked."""

@@ -6,7 +6,9 @@ import stat
 import pytest
 from tornado.testing import bind_unused_port
 
+from backends import backend_url
 from cart_visitor import ShopProcess, open_shop, visitors
+from examples.cart.__main__ import without_password
 
 
 @pytest.fixture
@@ -74,6 +76,44 @@ async def test_other_stores(tmp_path, visit, store, kept):
     assert ([kept] if kept else []) == [path.name for path in tmp_path.glob("*.secret")]
 
 
+@pytest.mark.parametrize("backend", ["redis", "redis-cluster", "mongo"])
+async def test_two_shops_on_one_database(tmp_path, visit, backend):
+    """Two servers on one database have the same carts, also when one is killed (F2)."""
+    options = ("--store", backend_url(backend, tmp_path))
+    async with (
+        open_shop(tmp_path, *options) as one,
+        open_shop(tmp_path, *options) as two,
+    ):
+        assert "from cart.secret." in one.lines[0]
+        visitor = visit(one.url)
+        await visitor.submit("/cart/add", sku="gale-kite")
+        visitor.url = two.url
+        await visitor.submit("/cart/add", sku="gale-kite")
+        await one.stop(signal.SIGKILL)
+        assert await visitor.cart() == {"gale-kite": 2}
+
+        await one.open()
+        visitor.url = one.url
+        assert await visitor.cart() == {"gale-kite": 2}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:hush@host/0",
+        "unix://user:hush@/run/redis.sock?db=0",
+        "redis://host/0?password=hush&db=1",
+        "redis+sentinel://a:1,b/main?db=0&sentinel_password=hush",
+        "mongodb://user:hush@a,b/shop?replicaSet=rs0",
+    ],
+)
+def test_passwords_stay_off_the_screen(url):
+    """What the shop says of its store names no password (S9)."""
+    shown = without_password(url)
+    assert "hush" not in shown
+    assert shown.replace("***", "") == url.replace("user:hush", "").replace("hush", "")
+
+
 async def test_secret_from_the_environment(tmp_path):
     """A COOKIE_SECRET that is given is used, and none is written."""
     secret = "given by the environment, long enough"
@@ -104,6 +144,10 @@ async def refused(folder, *options):
         ("sqlite:///folder", "folder"),
         ("sqlite:///broken.db", "broken.db"),
         ("memory://?colour=red", "colour"),
+        ("redis://user:password@127.0.0.1:1", "check that Redis is running"),
+        ("redis://127.0.0.1:1/0?password=password", "check that Redis is running"),
+        ("redis+sentinel://127.0.0.1:1/", "/mymaster"),
+        ("mongodb://user:password@127.0.0.1:1/?serverSelectionTimeoutMS=9", "reached"),
     ],
 )
 async def test_store_that_cannot_be_opened(tmp_path, store, named):

@@ -9,10 +9,12 @@ import signal
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from backends import BACKENDS, backend_url
 from serverkit import Server
 from tornado_sessions.testing import SessionClient
 
-KILLS = 20
+KILLS = {"sqlite": 20, "file": 20, "redis": 5, "mongo": 5}
+"""Where the server keeps the data itself, it is killed more often."""
 VISITORS = 5
 CUT_OFF = (OSError, HTTPClientError)
 
@@ -63,10 +65,10 @@ async def load_and_kill(server, writers):
     await asyncio.gather(*work)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "file"])
-async def test_what_was_acknowledged_survives(kind, tmp_path):
-    """F2: after each of 20 kills under load, every session is whole and up to date."""
-    place = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else f"file://{tmp_path}"
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in KILLS])
+async def test_what_was_acknowledged_survives(backend, tmp_path):
+    """F2: after each of many kills under load, every session is whole, up to date."""
+    place = backend_url(backend, tmp_path)
     with contextlib.ExitStack() as stack:
 
         def started():
@@ -75,7 +77,7 @@ async def test_what_was_acknowledged_survives(kind, tmp_path):
             return server
 
         old, current = [], started()
-        for _ in range(KILLS):
+        for _ in range(KILLS[backend]):
             following = started()  # meanwhile the other one is under load
             writers = [Writer() for _ in range(VISITORS)] + old[:2]
             await load_and_kill(current, writers)

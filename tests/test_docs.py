@@ -5,17 +5,20 @@ import re
 import pytest
 
 import tornado_sessions
-from docpages import ROOT, Page, blocks, compare, pages
-from tornado_sessions import testing
+from docpages import ROOT, Page, blocks, compare, databases, pages
+from tornado_sessions import store_from_url, testing
 
 DOCS = ROOT / "docs"
-STORES = ["memory", "file", "sqlite"]
+STORES = ["memory", "file", "sqlite", "redis", "mongo"]
 FIRST_SCREEN = 40
 MAX_PROGRAM = 22
+FEW = 5
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 IMAGE = re.compile(r'(?:src|srcset)="([^"]+)"')
 CODE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+URL = re.compile(r"^(?:\| `(\S+?://\S*)` \|.*|(\w\S+://\S+))$", re.MULTILINE)
+SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -48,9 +51,10 @@ async def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COOKIE_SECRET", "")
-    async with Page() as reader:
-        for block in blocks(page):
-            await reader.run(block)
+    with databases(page) as addresses:
+        async with Page(addresses) as reader:
+            for block in blocks(page):
+                await reader.run(block)
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
@@ -85,9 +89,21 @@ def test_the_program_is_on_the_first_screen():
 @pytest.mark.parametrize("store", STORES)
 def test_store_pages_have_the_same_headings(store):
     """Each store is described under the same headings, in the same order."""
-    headings = HEADING.findall(prose(DOCS / f"stores/{store}.md"))[1:]
+    headings = SECTION.findall(prose(DOCS / f"stores/{store}.md"))
     common = ["Setup", "Example", "Expiry and cleanup", "Layout"]
     assert headings == [*common, "Several processes", "Limits"]
+
+
+@pytest.mark.parametrize("store", STORES[1:])
+def test_every_url_of_a_store_is_taken(store, tmp_path, monkeypatch):
+    """Each URL in the table of a store makes one, and connects to nothing."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / f"stores/{store}.md").read_text(encoding="utf-8")
+    urls = ["".join(found) for found in URL.findall(page)]
+    assert urls
+    assert {type(store_from_url(url)).__module__ for url in urls} == {
+        f"tornado_sessions.stores.{store}"
+    }
 
 
 @pytest.mark.parametrize("name", tornado_sessions.__all__ + testing.__all__)
@@ -107,6 +123,18 @@ def test_every_error_is_explained():
         and issubclass(getattr(tornado_sessions, name), Exception)
     }
     assert {name for name in errors if f"`{name}`" not in headings} == {"SessionError"}
+
+
+@pytest.mark.parametrize("database", ["redis", "mongo"])
+def test_what_a_database_says_is_what_the_code_says(database):
+    """The page about errors quotes the advice of the stores word for word."""
+    folder = ROOT / "tornado_sessions/stores"
+    code = "".join(path.read_text("utf-8") for path in folder.glob(f"{database}_*.py"))
+    _, *sections = prose(DOCS / "errors.md").split("\n### What ")
+    [section] = [one for one in sections if one.lower().startswith(database)]
+    said = re.findall(r"^\| (?!it says)([^|`]+?) \|", section, re.MULTILINE)
+    assert len(said) > FEW
+    assert [words for words in said if words not in code] == []
 
 
 @pytest.mark.parametrize(

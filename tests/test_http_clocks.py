@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from httpkit import Acts, Page, serving, session_cookies, ticket_in
-from httpkit_stores import FakeClock, on_both_paths
+from httpkit_stores import FakeClock, on_every_store
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -14,7 +14,7 @@ def serve(make_store, clock, **settings):
     return serving(Acts, make_store(clock=clock), **settings)
 
 
-@on_both_paths
+@on_every_store
 async def test_idle_ends_what_is_not_used(make_store):
     """E1: a session lives as long as it is used within the idle timeout, then ends."""
     clock = FakeClock()
@@ -32,7 +32,7 @@ async def test_idle_ends_what_is_not_used(make_store):
 
 
 @pytest.mark.parametrize("action", ["set=k:2", "login=ada", "renew=1"])
-@on_both_paths
+@on_every_store
 async def test_absolute_ends_what_is_used(make_store, action):
     """E1: the absolute timeout ends a session in use; no login or rotation moves it."""
     clock = FakeClock()
@@ -40,20 +40,20 @@ async def test_absolute_ends_what_is_used(make_store, action):
     async with serve(make_store, clock, **settings) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
-        handle, tokens = site.store.record.handle, set()
+        handle, tokens = (await site.record()).handle, set()
         for _ in range(5):
             clock.advance(10 * MINUTE)
             await visitor.get(f"/?{action}")
-            tokens.add(site.store.record.meta.token)
+            tokens.add((await site.record()).meta.token)
         assert len(tokens) == 5
-        assert site.store.record.handle == handle
+        assert (await site.record()).handle == handle
         clock.advance(10 * MINUTE - 1)
         assert (await visitor.get()).body != b"{}"
         clock.advance(1)
         assert (await visitor.get()).body == b"{}"
 
 
-@on_both_paths
+@on_every_store
 async def test_shortened_timeouts_hold_for_old_sessions(make_store):
     """E1, E6: the clocks as configured now are enforced, and the end is told once."""
     clock = FakeClock()
@@ -75,7 +75,7 @@ def cookie_end(morsel):
     return parsedate_to_datetime(morsel["expires"]).timestamp()
 
 
-@on_both_paths
+@on_every_store
 async def test_expiry_is_one_value(make_store):
     """E2 K3: record and cookie end at the lesser of idle and absolute, to the second."""
     clock = FakeClock()
@@ -89,7 +89,7 @@ async def test_expiry_is_one_value(make_store):
         ends = []
         for _ in range(4):
             (morsel,) = session_cookies(await visitor.get("/?set=k:1"))
-            end = site.store.record.meta.expires_at
+            end = (await site.record()).meta.expires_at
             assert cookie_end(morsel) == end
             assert int(morsel["max-age"]) == end - clock()
             ends.append(end - start)
@@ -97,7 +97,7 @@ async def test_expiry_is_one_value(make_store):
     assert ends == [10 * MINUTE, 16 * MINUTE, 22 * MINUTE, 25 * MINUTE]
 
 
-@on_both_paths
+@on_every_store
 async def test_reading_extends_once_per_share(make_store):
     """E3 S2 P7: reading writes once per 5 % of the idle timeout, and no cookie."""
     clock = FakeClock()
@@ -111,11 +111,11 @@ async def test_reading_extends_once_per_share(make_store):
             answer = await visitor.get()
             assert session_cookies(answer) == []
             commits.append(site.store.calls.count("commit"))
-        assert site.store.record.meta.expires_at == clock() + 100 * MINUTE
+        assert (await site.record()).meta.expires_at == clock() + 100 * MINUTE
     assert commits == [0, 0, 0, 0, 1] * 4
 
 
-@on_both_paths
+@on_every_store
 async def test_reading_extends_at_least_each_hour(make_store):
     """E3: with a long idle timeout an extension is written after an hour at most."""
     clock = FakeClock()
@@ -129,7 +129,7 @@ async def test_reading_extends_at_least_each_hour(make_store):
             assert site.store.calls == calls
 
 
-@on_both_paths
+@on_every_store
 async def test_a_request_that_ignores_the_session_extends_it(make_store):
     """E3: being used is enough; the handler need not look at the session."""
 
@@ -149,11 +149,11 @@ async def test_a_request_that_ignores_the_session_extends_it(make_store):
         site.store.forget()
         answer = await visitor.get()
         assert site.store.calls == ["load", "commit"]
-        assert site.store.record.meta.expires_at == clock() + 10 * MINUTE
+        assert (await site.record()).meta.expires_at == clock() + 10 * MINUTE
     assert "Vary" not in answer.headers
 
 
-@on_both_paths
+@on_every_store
 async def test_a_persistent_cookie_is_sent_again_when_extended(make_store):
     """K3 E3: the cookie of "remember me" keeps up with the server side."""
     clock = FakeClock()

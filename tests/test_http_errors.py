@@ -4,7 +4,7 @@ import pytest
 from tornado.web import HTTPError
 
 from httpkit import Counter, Page, serving, session_cookies
-from httpkit_stores import on_both_paths, until
+from httpkit_stores import on_every_store, until
 
 
 class Crash(Page):
@@ -30,7 +30,7 @@ class Crash(Page):
 CRASH = [(r"/(.*)", Crash)]
 
 
-@on_both_paths
+@on_every_store
 async def test_a_crash_discards_the_data_of_the_request(make_store):
     """S7: a response >= 500 stores none of the request's data and no new session."""
     async with serving(CRASH, make_store()) as site:
@@ -39,24 +39,24 @@ async def test_a_crash_discards_the_data_of_the_request(make_store):
         assert (answer.code, session_cookies(answer)) == (500, [])
         assert site.store.calls == []
         await visitor.post()
-        before = site.store.record
+        before = await site.record()
         site.store.forget()
         answer = await visitor.get("/")
     assert (answer.code, session_cookies(answer)) == (500, [])
     assert site.store.calls == ["load"]
-    assert site.store.record == before
+    assert await site.record() == before
 
 
-@on_both_paths
+@on_every_store
 @pytest.mark.parametrize(("action", "principal"), [("login", "ada"), ("renew", None)])
 async def test_a_crash_still_renews_the_token(make_store, action, principal):
     """S7: login and regenerate_id are carried out with a response >= 500."""
     async with serving(CRASH, make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        before = site.store.record
+        before = await site.record()
         answer = await visitor.get(f"/{action}")
-        after = site.store.record
+        after = await site.record()
     assert answer.code == 500
     assert len(session_cookies(answer)) == 1
     assert after.meta.principal == principal
@@ -65,7 +65,7 @@ async def test_a_crash_still_renews_the_token(make_store, action, principal):
     assert (after.values, after.meta.persistent) == (before.values, None)
 
 
-@on_both_paths
+@on_every_store
 async def test_a_crash_still_ends_the_session(make_store):
     """S7: destroy is carried out with a response >= 500, and the cookie is cleared."""
     async with serving(CRASH, make_store()) as site:
@@ -74,10 +74,10 @@ async def test_a_crash_still_ends_the_session(make_store):
         answer = await visitor.get("/destroy")
     assert answer.code == 500
     assert visitor.cookie is None
-    assert site.store.records == []
+    assert await site.records() == []
 
 
-@on_both_paths
+@on_every_store
 async def test_an_error_raised_on_purpose_keeps_the_data(make_store):
     """S7: only a response >= 500 discards; 4xx is an ordinary answer, 503 is not."""
 
@@ -90,11 +90,11 @@ async def test_an_error_raised_on_purpose_keeps_the_data(make_store):
         visitor = site.visitor()
         for code in (400, 499, 500, 503):
             assert (await visitor.get(f"/{code}")).code == code
-        (raw,) = site.store.record.values.values()
+        (raw,) = (await site.values()).values()
     assert raw == b'"499"'
 
 
-@on_both_paths
+@on_every_store
 async def test_an_error_page_may_read_and_write(make_store):
     """T1 S7: write_error reads the session; what it writes follows the status."""
 
@@ -113,7 +113,7 @@ async def test_an_error_page_may_read_and_write(make_store):
     assert bodies == [b"sorry number 2", b"sorry number 3", b"sorry number 3"]
 
 
-@on_both_paths
+@on_every_store
 async def test_an_error_page_that_fails_is_still_an_answer(make_store, caplog):
     """T1 T5: an exception inside write_error ends as in plain Tornado, with no hang."""
 
@@ -131,7 +131,7 @@ async def test_an_error_page_that_fails_is_still_an_answer(make_store, caplog):
     assert "Uncaught exception in write_error" in caplog.text
 
 
-@on_both_paths
+@on_every_store
 async def test_a_body_that_may_not_be_sent(make_store, caplog):
     """T5: 204 with a body is a 500 that is logged, as in plain Tornado."""
 
@@ -149,7 +149,7 @@ async def test_a_body_that_may_not_be_sent(make_store, caplog):
     assert "Cannot send body with" in caplog.text
 
 
-@on_both_paths
+@on_every_store
 async def test_finishing_twice_is_an_error_of_the_handler(make_store, caplog):
     """T5: the second finish() raises as in plain Tornado; the first answer is sent."""
 
@@ -166,7 +166,7 @@ async def test_finishing_twice_is_an_error_of_the_handler(make_store, caplog):
     assert site.access == [(200, "/")]
 
 
-@on_both_paths
+@on_every_store
 async def test_writing_after_finish_is_an_error_of_the_handler(make_store, caplog):
     """T5: write() after finish() raises as in plain Tornado."""
 
@@ -182,7 +182,7 @@ async def test_writing_after_finish_is_an_error_of_the_handler(make_store, caplo
     assert (answer.code, answer.body) == (200, b"once")
 
 
-@on_both_paths
+@on_every_store
 async def test_flushing_after_finish_does_no_harm(make_store):
     """T5: flush() after finish() neither lets the verb run nor finishes again."""
 
@@ -201,7 +201,7 @@ async def test_flushing_after_finish_does_no_harm(make_store):
         assert site.access == [(200, "/")]
 
 
-@on_both_paths
+@on_every_store
 async def test_user_hooks_see_the_final_status(make_store):
     """T3 T5: on_finish and the log run once, after the commit, with the session."""
     seen, store = [], make_store()

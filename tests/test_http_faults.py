@@ -6,21 +6,8 @@ import pytest
 from tornado.web import HTTPError
 
 from httpkit import Acts, Counter, Page, serving, session_cookies
-from httpkit_stores import (
-    AsyncStore,
-    FailingImmediateStore,
-    FailingStore,
-    ParkedStore,
-    on_both_paths,
-    soon,
-)
+from httpkit_stores import AsyncStore, on_every_store, soon
 from tornado_sessions import SessionError, StoreError
-
-failing = pytest.mark.parametrize(
-    "make_store",
-    [FailingImmediateStore, FailingStore],
-    ids=["immediate", "asynchronous"],
-)
 
 
 class Watched(Counter):
@@ -40,7 +27,7 @@ def watched():
     return type("Watched", (Watched,), {"ran": [], "final": []})
 
 
-@failing
+@on_every_store
 async def test_a_store_that_is_down_for_loading(make_store):
     """T1 T3: a session that cannot be loaded is a 503 before any application code."""
     handler = watched()
@@ -58,7 +45,7 @@ async def test_a_store_that_is_down_for_loading(make_store):
         assert (await visitor.get()).body == b'{"n": 1}'
 
 
-@failing
+@on_every_store
 async def test_visitors_without_a_cookie_do_not_notice(make_store):
     """F1 S1: a request without a cookie is served while the store is down."""
     async with serving(Counter, make_store("load", "commit")) as site:
@@ -67,7 +54,7 @@ async def test_visitors_without_a_cookie_do_not_notice(make_store):
         assert site.store.calls == []
 
 
-@failing
+@on_every_store
 async def test_the_error_page_gets_an_empty_session(make_store):
     """T1: in the page of that 503 self.session is empty, and refuses to be written."""
     told = []
@@ -89,7 +76,7 @@ async def test_the_error_page_gets_an_empty_session(make_store):
     assert told == ["the session could not be loaded"]
 
 
-@failing
+@on_every_store
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 async def test_a_store_that_is_down_for_the_commit(make_store, known):
     """T3: what could not be stored is a 503 with no cookie, in log and hooks as well."""
@@ -98,14 +85,14 @@ async def test_a_store_that_is_down_for_the_commit(make_store, known):
         visitor = site.visitor()
         if known:
             await visitor.post()
-        before = site.store.records
+        before = await site.records()
         site.store.failing.add("commit")
         answer = await visitor.post()
         assert (answer.code, session_cookies(answer)) == (503, [])
         assert b'"n"' not in answer.body
         assert site.access[-1] == (503, "/")
         assert handler.final[-1] == 503
-        assert site.store.records == before
+        assert await site.records() == before
         site.store.failing.clear()
         assert (await visitor.post()).code == 200
 
@@ -140,7 +127,7 @@ class Ends(Page):
         asyncio.get_running_loop().call_later(0.001, self.finish)
 
 
-@failing
+@on_every_store
 @pytest.mark.parametrize(
     "end", ["redirected", "flushed", "awaited", "finished", "refused", "later"]
 )
@@ -156,7 +143,7 @@ async def test_a_failed_commit_is_a_503_however_it_ends(make_store, end):
         assert site.store.calls == ["commit"]
 
 
-@failing
+@on_every_store
 @pytest.mark.parametrize("intent", ["login", "renew", "destroy"])
 async def test_a_failed_intent_is_a_503(make_store, intent):
     """T3 K4: login, renewal and destroy that were not carried out send no cookie."""
@@ -173,17 +160,17 @@ async def test_a_failed_intent_is_a_503(make_store, intent):
     async with serving(Intends, make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        before = site.store.records
+        before = await site.records()
         site.store.failing.add("commit")
         answer = await visitor.get()
         assert (answer.code, session_cookies(answer)) == (503, [])
         assert site.access[-1] == (503, "/")
-        assert site.store.records == before
+        assert await site.records() == before
         site.store.failing.clear()
         assert (await visitor.post()).body == b'{"n": 2}'
 
 
-@failing
+@on_every_store
 async def test_a_failed_save_is_raised_to_the_handler(make_store):
     """T3: ``save_session()`` raises StoreError; unhandled, that is a 503."""
 
@@ -197,7 +184,7 @@ async def test_a_failed_save_is_raised_to_the_handler(make_store):
         assert (answer.code, session_cookies(answer)) == (503, [])
 
 
-@failing
+@on_every_store
 async def test_a_failed_extension_is_not_the_visitors_trouble(make_store):
     """E3 T3: a read-only answer stays a 200 if only the expiry was not moved."""
     async with serving(Counter, make_store(), session_idle_timeout=3600) as site:
@@ -212,7 +199,7 @@ async def test_a_failed_extension_is_not_the_visitors_trouble(make_store):
     assert site.store.calls == ["load", "commit"]
 
 
-@failing
+@on_every_store
 async def test_the_policy_anonymous_serves_without_the_session(make_store):
     """T3: with "anonymous" a failed load gives an empty session; writing is refused."""
     store = make_store()
@@ -232,7 +219,7 @@ async def test_the_policy_anonymous_serves_without_the_session(make_store):
 @pytest.mark.parametrize("call", ["load", "commit"])
 async def test_a_store_that_hangs(call):
     """F1 T3: a call without an answer is a 503 at the deadline, then all is well."""
-    store = ParkedStore()
+    store = AsyncStore()  # in memory: all but the parked call must meet the deadline
     async with serving(Counter, store, session_store_timeout=0.3) as site:
         visitor = site.visitor()
         await visitor.post()
@@ -245,17 +232,19 @@ async def test_a_store_that_hangs(call):
 
 
 @pytest.mark.parametrize("error", [StoreError("full"), OSError("no space left")])
-@on_both_paths
+@on_every_store
 async def test_a_change_that_fails_alone(make_store, error, caplog):
     """R1 T3: trouble with one change, whatever it is, is a 503 to its visitor only."""
+    store = make_store()
+    commit = store.commit
 
-    class Picky(make_store):
-        async def commit(self, changes):
-            outcomes = await super().commit(changes)
-            bad = ["big" in getattr(change, "set", ()) for change in changes]
-            return [error if b else o for b, o in zip(bad, outcomes, strict=True)]
+    async def picky(changes):
+        outcomes = await commit(changes)
+        bad = ["big" in getattr(change, "set", ()) for change in changes]
+        return [error if b else o for b, o in zip(bad, outcomes, strict=True)]
 
-    async with serving(Acts, Picky()) as site:
+    store.commit = picky
+    async with serving(Acts, store) as site:
         visitor, neighbour = site.visitor(), site.visitor()
         for one in (visitor, neighbour):
             await one.get("/?set=k:1")

@@ -126,7 +126,7 @@ async def test_not_modified(make_store):
         first = await visitor.get()
         headers = {"If-None-Match": first.headers["Etag"]}
         second = await visitor.get(headers=headers)
-        assert site.store.record.values["n"] == b"2"
+        assert (await site.values())["n"] == b"2"
         third = await site.visitor().get(headers=headers)
     assert (second.code, second.body) == (304, b"")
     assert session_cookies(second) == []

@@ -7,7 +7,7 @@ from tornado.template import DictLoader
 from tornado.web import Finish, HTTPError
 
 from httpkit import Case, assert_counted, named, serving
-from httpkit_stores import on_both_paths, soon
+from httpkit_stores import on_every_store, soon
 
 
 class AutoFinish(Case):
@@ -250,7 +250,7 @@ OTHER_ENDS = [
 ENDS = [(case, 200) for case in ENDS_WITH_BODY] + OTHER_ENDS
 
 
-@on_both_paths
+@on_every_store
 @pytest.mark.parametrize(("case", "status"), ENDS, ids=named)
 async def test_the_commit_comes_before_the_answer(case, status, make_store):
     """T2 S2 P7: however it ends, the answer comes after one commit, and is whole."""

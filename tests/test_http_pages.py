@@ -5,7 +5,7 @@ from tornado.template import DictLoader
 from tornado.web import HTTPError, authenticated
 
 from httpkit import Counter, Page, named, serving, session_cookies
-from httpkit_stores import on_both_paths
+from httpkit_stores import on_every_store
 
 NO_TYPE = {"Content-Type": "multipart/form-data"}
 
@@ -66,7 +66,7 @@ PAGES = [
 ]
 
 
-@on_both_paths
+@on_every_store
 @pytest.mark.parametrize(("fetch", "status"), PAGES, ids=named)
 async def test_error_pages_have_the_session(make_store, fetch, status):
     """T1: 405, bad body, XSRF and prepare() error pages show the visitor's session."""
@@ -83,7 +83,7 @@ async def test_error_pages_have_the_session(make_store, fetch, status):
 
 
 @pytest.mark.parametrize("name", ["list.html", "call.html"])
-@on_both_paths
+@on_every_store
 async def test_templates_take_flashes(make_store, name):
     """T1: ``flashes`` and ``flashes()`` yield each message once, oldest first."""
 
@@ -104,7 +104,7 @@ async def test_templates_take_flashes(make_store, name):
     assert (shown, again) == (expected[name], b"")
 
 
-@on_both_paths
+@on_every_store
 async def test_a_template_that_shows_no_flashes_leaves_them(make_store):
     """S1 S2 T6: rendering alone takes no flash and stores nothing, but varies."""
 
@@ -126,7 +126,7 @@ async def test_a_template_that_shows_no_flashes_leaves_them(make_store):
     assert site.store.calls == ["load"]
 
 
-@on_both_paths
+@on_every_store
 async def test_a_flash_survives_a_redirect_and_is_shown_once(make_store):
     """S1: a flash begins a session, is there after the redirect, and then gone."""
 
@@ -160,7 +160,7 @@ class Account(Page):
         self.session.destroy()
 
 
-@on_both_paths
+@on_every_store
 async def test_authenticated_goes_by_the_principal(make_store):
     """E6 K4: ``@authenticated`` lets in who has logged in, until the logout."""
     async with serving(Account, make_store(), login_url="/login") as site:
@@ -179,7 +179,7 @@ async def test_authenticated_goes_by_the_principal(make_store):
         assert site.kinds[-1] == ("ended", "destroyed")
 
 
-@on_both_paths
+@on_every_store
 async def test_xsrf_works_with_a_login(make_store):
     """T1: the XSRF check, which asks for current_user, works before prepare()."""
 

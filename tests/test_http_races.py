@@ -6,12 +6,12 @@ import json
 import pytest
 
 from httpkit import Acts, Page, acting, answered, serving, session_cookies
-from httpkit_stores import AsyncStore, FakeClock, Gate, ParkedStore, on_both_paths
+from httpkit_stores import FakeClock, Gate, on_every_store, on_waiting_stores
 
 MINUTE = 60
 
 
-@on_both_paths
+@on_every_store
 async def test_different_keys_survive(make_store):
     """C1: two requests that load the same session and set different keys: both hold."""
     gate = Gate()
@@ -25,7 +25,7 @@ async def test_different_keys_survive(make_store):
     assert answer.body == b'{"k": "0", "quick": "2", "slow": "1"}'
 
 
-@on_both_paths
+@on_every_store
 async def test_the_later_commit_wins(make_store):
     """C1: where both set the same key, the one that commits later wins."""
     gate = Gate()
@@ -37,7 +37,7 @@ async def test_the_later_commit_wins(make_store):
         assert (await visitor.get()).body == b'{"k": "slow"}'
 
 
-@on_both_paths
+@on_every_store
 async def test_many_at_once_lose_nothing(make_store):
     """C1: fifty parallel requests that each set their own key: all fifty are there."""
     async with serving(Acts, make_store()) as site:
@@ -48,10 +48,10 @@ async def test_many_at_once_lose_nothing(make_store):
             *(visitor.twin().get(f"/?set={key}:1") for key in keys)
         )
         assert {answer.code for answer in answers} == {200}
-        assert set(site.store.record.values) == {"k", *keys}
+        assert set(await site.values()) == {"k", *keys}
 
 
-@on_both_paths
+@on_every_store
 async def test_mutate_loses_nothing(make_store):
     """C2: parallel requests that count with mutate() give the exact total."""
 
@@ -67,7 +67,7 @@ async def test_mutate_loses_nothing(make_store):
         answers = await asyncio.gather(*twins)
         counts = {json.loads(answer.body)["n"] for answer in answers}
         assert counts == set(range(2, 42))
-        assert site.store.record.values == {"n": b"41"}
+        assert await site.values() == {"n": b"41"}
 
 
 ENDS = ["destroy", "revoke", "expire"]
@@ -78,14 +78,14 @@ async def end(site, visitor, clock, how):
     if how == "destroy":
         await visitor.twin().get("/?destroy=1")
     elif how == "revoke":
-        assert await site.manager.revoke(site.store.record.handle)
+        assert await site.manager.revoke((await site.record()).handle)
     else:
         clock.advance(2 * MINUTE)
 
 
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("then", ["set=k:2", "login=eve", "renew=1", "persist=1"])
-@on_both_paths
+@on_every_store
 async def test_what_has_ended_stays_ended(make_store, how, then):
     """C3: a slow request's commit is dropped with an event, and sends no cookie."""
     gate, clock = Gate(), FakeClock()
@@ -103,9 +103,10 @@ async def test_what_has_ended_stays_ended(make_store, how, then):
         assert (await visitor.get()).body == b"{}"
 
 
-async def test_a_commit_under_way_does_not_resurrect():
+@on_waiting_stores
+async def test_a_commit_under_way_does_not_resurrect(make_store):
     """C3: a commit that is already at the store when the logout comes gets GONE too."""
-    store = ParkedStore()
+    store = make_store()
     async with serving(acting(), store) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
@@ -114,28 +115,29 @@ async def test_a_commit_under_way_does_not_resurrect():
         slow_answer, logout = await answered(slow, gate, visitor.get("/?destroy=1"))
         assert (slow_answer.code, session_cookies(slow_answer)) == (200, [])
         assert logout.code == 200
-        assert store.records == []
+        assert await site.records() == []
     assert ("dropped", "ended meanwhile") in site.kinds
 
 
-@on_both_paths
+@on_every_store
 async def test_a_logout_and_a_new_session_do_not_mix(make_store):
     """C3: what begins after destroy() is a new session, unknown to the slow writer."""
     gate = Gate()
     async with serving(acting(a=gate), make_store()) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
-        old = site.store.record.handle
+        old = (await site.record()).handle
         slow = visitor.twin().get("/?touch=k&wait=a&set=k:2")
         await answered(slow, gate, visitor.get("/?destroy=1&set=new:1"))
         assert (await visitor.get()).body == b'{"new": "1"}'
-        assert site.store.record.handle != old
+        assert (await site.record()).handle != old
 
 
-async def test_expiry_never_moves_back():
+@on_waiting_stores
+async def test_expiry_never_moves_back(make_store):
     """C4: a commit that was planned earlier and comes later does not shorten life."""
     clock = FakeClock()
-    store = ParkedStore(clock=clock)
+    store = make_store(clock=clock)
     async with serving(acting(), store, session_idle_timeout=10 * MINUTE) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
@@ -147,9 +149,10 @@ async def test_expiry_never_moves_back():
         clock() - MINUTE,
         clock(),
     ]
-    assert store.record.values == {"k": b'"2"'}
-    assert store.record.meta.last_seen_at == clock()
-    assert store.record.meta.expires_at == clock() + 10 * MINUTE
+    record = await site.record()
+    assert record.values == {"k": b'"2"'}
+    assert record.meta.last_seen_at == clock()
+    assert record.meta.expires_at == clock() + 10 * MINUTE
 
 
 async def later(clock, visitor, path):
@@ -157,10 +160,11 @@ async def later(clock, visitor, path):
     return await visitor.get(path)
 
 
-async def test_an_extension_carries_no_data():
+@on_every_store
+async def test_an_extension_carries_no_data(make_store):
     """C4: what extends the life of a session names no key."""
     clock = FakeClock()
-    store = AsyncStore(clock=clock)
+    store = make_store(clock=clock)
     async with serving(acting(), store, session_idle_timeout=10 * MINUTE) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")

@@ -3,7 +3,7 @@
 import pytest
 
 from httpkit import Acts, acting, answered, serving, session_cookies, ticket_in
-from httpkit_stores import FakeClock, Gate, on_both_paths
+from httpkit_stores import FakeClock, Gate, on_every_store
 
 AFTER, GRACE = 600, 30
 ROTATING = {"session_rotate_after": AFTER, "session_rotate_grace": GRACE}
@@ -24,7 +24,7 @@ async def rotated(site, visitor, clock):
     return before
 
 
-@on_both_paths
+@on_every_store
 async def test_a_token_is_replaced_at_its_age(make_store):
     """E4 P7: not before its age; then with one commit that carries no data."""
     clock = FakeClock()
@@ -46,7 +46,7 @@ async def test_a_token_is_replaced_at_its_age(make_store):
         assert (await visitor.get()).body == b'{"k": "1"}'
 
 
-@on_both_paths
+@on_every_store
 async def test_requests_that_rotate_at_once_converge(make_store):
     """C5 E4: two requests that rotate at once get the same successor, and both data."""
     gate, clock = Gate(), FakeClock()
@@ -63,7 +63,7 @@ async def test_requests_that_rotate_at_once_converge(make_store):
     assert answer.body == b'{"k": "1", "quick": "1", "slow": "1"}'
 
 
-@on_both_paths
+@on_every_store
 async def test_a_lost_answer_logs_nobody_out(make_store):
     """E4: who never got the successor is handed it again, however late."""
     clock = FakeClock()
@@ -75,7 +75,7 @@ async def test_a_lost_answer_logs_nobody_out(make_store):
     assert ticket_in(morsel) == ticket_in(visitor.cookie)
 
 
-@on_both_paths
+@on_every_store
 async def test_a_handler_that_ignores_the_session_rotates_too(make_store):
     """E4 T6: the answer that carries a new token varies and is not to be cached."""
 
@@ -94,7 +94,7 @@ async def test_a_handler_that_ignores_the_session_rotates_too(make_store):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-@on_both_paths
+@on_every_store
 async def test_an_ended_session_is_not_handed_out_again(make_store):
     """C3 E4: no successor goes to a slow request whose session ended meanwhile."""
     gate, clock = Gate(), FakeClock()
@@ -105,10 +105,10 @@ async def test_an_ended_session_is_not_handed_out_again(make_store):
         answer, _ = await answered(slow, gate, visitor.get("/?destroy=1"))
         assert (answer.code, session_cookies(answer)) == (200, [])
         assert ("dropped", "ended meanwhile") in site.kinds
-        assert site.store.records == []
+        assert await site.records() == []
 
 
-@on_both_paths
+@on_every_store
 async def test_the_previous_token_lives_for_the_grace(make_store):
     """E4 E5: once the successor was presented, the old token is good for the grace."""
     clock = FakeClock()
@@ -123,7 +123,7 @@ async def test_the_previous_token_lives_for_the_grace(make_store):
         assert ("ended", "reuse") in site.kinds
 
 
-@on_both_paths
+@on_every_store
 async def test_reuse_ends_the_session_for_everybody(make_store, caplog):
     """E5 E6: a replaced token that comes back ends the session, reason ``reuse``."""
     clock = FakeClock()
@@ -136,11 +136,11 @@ async def test_reuse_ends_the_session_for_everybody(make_store, caplog):
         assert (answer.body, session_cookies(answer)) == (b"{}", [])
         assert site.kinds[-1] == ("ended", "reuse")
         assert (await visitor.get()).body == b"{}"
-        assert site.store.records == []
+        assert await site.records() == []
     assert "a replaced token was used again" in caplog.text
 
 
-@on_both_paths
+@on_every_store
 async def test_a_token_from_two_rotations_ago_is_reuse(make_store):
     """E5: only the last token before the current one has a grace."""
     clock = FakeClock()
@@ -156,7 +156,7 @@ async def test_a_token_from_two_rotations_ago_is_reuse(make_store):
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same", "another"])
-@on_both_paths
+@on_every_store
 async def test_two_logins_at_once(make_store, same):
     """C5: both are answered, and the visitor stays logged in as who came last."""
     gate = Gate()
@@ -171,10 +171,10 @@ async def test_two_logins_at_once(make_store, same):
         assert sent == ([0, 1] if same else [1, 1])
         last = visitor if same else twin
         assert (await last.get()).body == b'{"k": "1"}'
-        assert site.store.record.meta.principal == ("ada" if same else "bob")
+        assert (await site.record()).meta.principal == ("ada" if same else "bob")
 
 
-@on_both_paths
+@on_every_store
 async def test_two_renewals_at_once(make_store):
     """C5: one regenerate_id wins, the other sends no cookie and loses no data."""
     gate = Gate()
@@ -199,7 +199,7 @@ async def logged_in(site, clock):
     return visitor, before
 
 
-@on_both_paths
+@on_every_store
 async def test_a_cookie_from_before_the_login_is_anonymous(make_store):
     """C6: it sees nothing, and for a minute it writes nothing and sends no cookie."""
     clock = FakeClock()
@@ -215,7 +215,7 @@ async def test_a_cookie_from_before_the_login_is_anonymous(make_store):
         assert ("ended", "reuse") not in site.kinds
 
 
-@on_both_paths
+@on_every_store
 async def test_a_cookie_from_before_the_login_may_log_in(make_store):
     """C6: the answer to the first login may be lost, so login begins a new session."""
     clock = FakeClock()
@@ -228,7 +228,7 @@ async def test_a_cookie_from_before_the_login_may_log_in(make_store):
         assert len(await site.manager.sessions_of("ada")) == 2
 
 
-@on_both_paths
+@on_every_store
 async def test_a_cookie_from_before_the_login_ages(make_store):
     """C6: after a minute it is that of an ordinary new visitor; it ends no session."""
     clock = FakeClock()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from httpkit import Counter, Page, serving, session_cookies
-from httpkit_stores import Gate, ParkedStore, on_both_paths, soon, until
+from httpkit_stores import Gate, on_every_store, on_waiting_stores, soon, until
 from tornado_sessions import ResponseStarted
 
 
@@ -24,19 +24,19 @@ class Late(Counter):
         self.write(" and half")
 
 
-@on_both_paths
+@on_every_store
 async def test_a_change_after_the_flush_is_reported(make_store, caplog):
     """T4: what is changed after the first flush raises ResponseStarted at the end."""
     async with serving(Late, make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        before = site.store.record
+        before = await site.record()
         await visitor.get()
         await until(lambda: is_late(caplog))
-        assert site.store.record == before
+        assert await site.record() == before
 
 
-@on_both_paths
+@on_every_store
 async def test_a_new_session_after_the_flush_is_reported(make_store, caplog):
     """T4: a session cannot begin once headers have left; nothing is stored."""
     async with serving(Late, make_store()) as site:
@@ -45,7 +45,7 @@ async def test_a_new_session_after_the_flush_is_reported(make_store, caplog):
         assert (session_cookies(answer), site.store.calls) == ([], [])
 
 
-@on_both_paths
+@on_every_store
 async def test_save_session_after_the_flush_stores(make_store, caplog):
     """T4: a change after the first flush is stored by ``await save_session()``."""
 
@@ -65,7 +65,7 @@ async def test_save_session_after_the_flush_stores(make_store, caplog):
 
 
 @pytest.mark.parametrize("begin", ["value", "login", "regenerate"])
-@on_both_paths
+@on_every_store
 async def test_what_needs_a_cookie_is_refused_after_the_flush(make_store, begin):
     """T4: save() raises ResponseStarted if a cookie would be due; nothing is stored."""
     raised = []
@@ -89,14 +89,14 @@ async def test_what_needs_a_cookie_is_refused_after_the_flush(make_store, begin)
         visitor = site.visitor()
         if begin != "value":
             await visitor.post()
-        before = site.store.records
+        before = await site.records()
         assert (await visitor.get()).code == 200
-        assert site.store.records == before
+        assert await site.records() == before
     (message,) = raised
     assert "before the first flush()" in message
 
 
-@on_both_paths
+@on_every_store
 async def test_destroy_after_the_flush_ends_the_session(make_store):
     """T4 K4: the server side ends even where no cookie can be cleared any more."""
 
@@ -110,12 +110,12 @@ async def test_destroy_after_the_flush_ends_the_session(make_store):
         visitor = site.visitor()
         await visitor.post()
         assert (await visitor.get()).code == 200
-        assert site.store.records == []
+        assert await site.records() == []
         assert (await visitor.post()).body == b'{"n": 1}'
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
-@on_both_paths
+@on_every_store
 async def test_a_change_after_finish_is_reported(make_store, known, caplog):
     """T4: a change after finish() is not stored, and does not go unnoticed."""
 
@@ -131,12 +131,12 @@ async def test_a_change_after_finish_is_reported(make_store, known, caplog):
             await visitor.post()
         assert (await visitor.get()).body == b"done"
         await until(lambda: is_late(caplog))
-        assert site.store.record.values.get("n") == (b"1" if known else None)
+        assert (await site.values()).get("n") == (b"1" if known else None)
     assert (200, "/") in site.access
     assert 500 not in dict(site.access)
 
 
-@on_both_paths
+@on_every_store
 async def test_reading_after_finish_is_no_change(make_store, caplog):
     """T5: work after finish() may read the session, mutable values included."""
     read = []
@@ -174,9 +174,10 @@ async def test_the_answer_does_not_wait_for_work_after_finish():
         gate.open()
 
 
-async def test_the_first_byte_waits_for_the_store():
+@on_waiting_stores
+async def test_the_first_byte_waits_for_the_store(make_store):
     """T2 T4: no header byte leaves before the store has answered; order is kept."""
-    store = ParkedStore()
+    store = make_store()
     gate = store.park("commit")
 
     class Flushes(Page):

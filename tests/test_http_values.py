@@ -3,15 +3,14 @@
 import logging
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from httpkit import Page, serving, session_cookies
-from httpkit_stores import on_both_paths
+from httpkit_stores import on_every_store
 from tornado_sessions import CodecError
-from tornado_sessions.stores.base import Record
+from tornado_sessions.stores.base import Apply, Outcome
 
 VALUES = {
     "text": "ünï €😀",
@@ -64,7 +63,7 @@ async def did(site, visitor, switch, act):
     return await visitor.get()
 
 
-@on_both_paths
+@on_every_store
 async def test_values_come_back_as_they_were(make_store):
     """S4 S5: every type and any key goes through two requests unharmed."""
     wanted = {**VALUES, **dict.fromkeys(KEYS, INNER)}
@@ -80,7 +79,7 @@ async def test_values_come_back_as_they_were(make_store):
     }
 
 
-@on_both_paths
+@on_every_store
 async def test_only_what_changed_is_written(make_store):
     """S3 P7: in-place changes are saved, and only those keys; reading writes nothing."""
     switch = Switch()
@@ -103,10 +102,10 @@ async def test_only_what_changed_is_written(make_store):
         assert site.store.calls == ["load"]
         await did(site, visitor, switch, lambda session: session["cart"].reverse())
         await did(site, visitor, switch, lambda session: session["cart"].reverse())
-        assert site.store.record.values["cart"] == b"[1,2]"
+        assert (await site.values())["cart"] == b"[1,2]"
 
 
-@on_both_paths
+@on_every_store
 async def test_keys_that_nobody_touches_are_not_decoded(make_store):
     """S3: a key that is not touched is neither decoded nor written."""
     decoded = []
@@ -137,7 +136,7 @@ class Unstorable:
 
 
 @pytest.mark.parametrize("flushing", [False, True], ids=["finish", "flush"])
-@on_both_paths
+@on_every_store
 async def test_what_cannot_be_stored_is_an_error_that_names_the_key(
     make_store, flushing, caplog
 ):
@@ -162,7 +161,7 @@ async def test_what_cannot_be_stored_is_an_error_that_names_the_key(
     assert "'the key'" in str(error)
 
 
-@on_both_paths
+@on_every_store
 async def test_a_record_that_is_too_large_is_refused(make_store, caplog):
     """S8: the error names the limit and the largest key; what was stored stays."""
     switch = Switch()
@@ -172,20 +171,17 @@ async def test_a_record_that_is_too_large_is_refused(make_store, caplog):
         big = "x" * (256 * 1024)
         answer = await did(site, visitor, switch, lambda s: s.update(big=big))
         assert answer.code == 500
-        assert set(site.store.record.values) == {"a"}
+        assert set(await site.values()) == {"a"}
         answer = await did(site, visitor, switch, lambda s: s.update(big=big[:-20]))
         assert answer.code == 200
     assert "session_max_record_bytes is 262144" in caplog.text
     assert "its largest key is 'big'" in caplog.text
 
 
-def broken(record):
-    return Record(record.handle, record.meta, {**record.values, "bad": b"\xff{"})
-
-
-def break_value(store):
-    record = store.record
-    store._put(broken(record))
+async def break_value(site):
+    """Put what is no value into the only record."""
+    change = Apply((await site.record()).handle, set={"bad": b"\xff{"})
+    assert await site.store.inner.commit([change]) == [Outcome.APPLIED]
 
 
 ACTS = {
@@ -197,15 +193,15 @@ ACTS = {
 
 
 @pytest.mark.parametrize("how", ACTS)
-@on_both_paths
+@on_every_store
 async def test_a_value_that_cannot_be_decoded(make_store, how, caplog):
     """S6: a warning, an event, a new session; never a 500 that does not end."""
     switch = Switch()
     async with serving(keeping(switch), make_store()) as site:
         visitor = site.visitor()
         await did(site, visitor, switch, lambda s: s.update(bad=1, good=1))
-        old = site.store.record.handle
-        break_value(site.store)
+        old = (await site.record()).handle
+        await break_value(site)
         site.events.clear()
         await did(site, visitor, switch, ACTS[how])
         assert ("undecodable", old) in [(e.kind, e.handle) for e in site.events]
@@ -220,27 +216,21 @@ async def test_a_value_that_cannot_be_decoded(make_store, how, caplog):
     assert old in warnings[0].getMessage()
 
 
-@on_both_paths
+@on_every_store
 async def test_a_record_that_cannot_be_decoded(make_store, caplog):
     """S6: a record that the store cannot read is dropped in the same way."""
     switch = Switch()
     async with serving(keeping(switch), make_store()) as site:
         visitor = site.visitor()
         await did(site, visitor, switch, lambda s: s.update(n=1))
-        old = site.store.record.handle
-        unreadable = SimpleNamespace(
-            handle=old,
-            meta=site.store.record.meta,
-            record=lambda: CodecError("truncated"),
-        )
-        site.store._live = lambda handle, now: unreadable
+        old = (await site.record()).handle
+        site.store.unreadable.add(old)
         answer = await did(site, visitor, switch, ACTS["all"])
         assert (answer.code, answer.body) == (200, b'{"answer": "{}"}')
         assert ("undecodable", "truncated") in site.kinds
-        del site.store._live
         assert await site.store.count() == 0
         assert len(session_cookies(answer)) == 1
         answer = await did(site, visitor, switch, lambda s: s.update(n=2))
         assert (answer.code, len(session_cookies(answer))) == (200, 1)
-        assert site.store.record.handle != old
+        assert (await site.record()).handle != old
     assert f"dropped the session {old}: truncated" in caplog.text

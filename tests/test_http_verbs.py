@@ -6,7 +6,7 @@ from functools import partial
 from tornado.web import StaticFileHandler, stream_request_body
 
 from httpkit import Case, assert_counted, serving
-from httpkit_stores import on_both_paths
+from httpkit_stores import on_every_store
 
 
 class WithHead(Case):
@@ -51,7 +51,7 @@ class Streamed(Case):
         self.write(f"received {self.received}")
 
 
-@on_both_paths
+@on_every_store
 async def test_head_is_answered_without_a_body(make_store):
     """T5: HEAD commits as GET does, and its answer has headers only."""
     async with serving(WithHead, make_store()) as site:
@@ -62,7 +62,7 @@ async def test_head_is_answered_without_a_body(make_store):
     assert answer.headers["Content-Length"] == "4"
 
 
-@on_both_paths
+@on_every_store
 async def test_a_static_file_is_sent_whole(make_store, tmp_path):
     """T5: a StaticFileHandler with a session sends the file, whatever its size."""
     content = bytes(range(256)) * 1000
@@ -78,7 +78,7 @@ async def test_a_static_file_is_sent_whole(make_store, tmp_path):
     assert (again.code, again.body) == (304, b"")
 
 
-@on_both_paths
+@on_every_store
 async def test_a_streamed_upload_arrives_whole(make_store):
     """T5: a handler with @stream_request_body gets every byte and its session."""
     async with serving(Streamed, make_store()) as site:
@@ -89,7 +89,7 @@ async def test_a_streamed_upload_arrives_whole(make_store):
     assert answer.body == b"received 200000"
 
 
-@on_both_paths
+@on_every_store
 async def test_what_was_saved_by_hand_stands(make_store):
     """S7 T2: save() counts as the commit of the response, and survives a crash."""
     async with serving(SavedByHand, make_store()) as site:

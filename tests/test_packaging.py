@@ -154,10 +154,11 @@ def test_only_web_imports_tornado_web():
 
 
 def test_every_extra_has_code_that_needs_it():
-    """An extra is declared only for a driver that some module imports."""
+    """An extra is declared only for a driver that is imported, or tested as handed in."""
+    tests = (ROOT / "tests").glob("test_store_*.py")
     used = {
         name.partition(".")[0]
-        for path in SOURCE.rglob("*.py")
+        for path in (*SOURCE.rglob("*.py"), *tests)
         for name in imported_modules(path)
     }
     extras = PYPROJECT["project"].get("optional-dependencies", {})
@@ -206,6 +207,18 @@ def test_the_ci_runs_the_command_of_the_readme():
     assert commands()["test-command"] in text("CONTRIBUTING.md")
 
 
+def test_the_parts_agree():
+    """CI requires every part that can be installed, and CONTRIBUTING explains each."""
+    call = re.compile(r'require_part\(\s*"(\w+)"')
+    tests = (ROOT / "tests").rglob("*.py")
+    known = {part for path in tests for part in call.findall(path.read_text("utf-8"))}
+    [required] = re.findall(r"^REQUIRED_PARTS=(\S+)$", text(".ci/run"), re.MULTILINE)
+    explained = re.findall(
+        r"^\| `(\w+)` \| .+ \| no ", text("CONTRIBUTING.md"), re.MULTILINE
+    )
+    assert set(required.split(",")) == set(explained) == known - {"aioredis"}
+
+
 def test_the_pythons_agree():
     """Classifiers, tox and requires-python name the same Pythons."""
     found = re.findall(
@@ -220,6 +233,18 @@ def test_the_pythons_agree():
     assert {f"py{python.replace('.', '')}" for python in found} == {
         name for name in environments if re.fullmatch(r"py3\d+", name)
     }
+
+
+def test_the_oldest_drivers_agree():
+    """Extras, tox and the page about stores name the same oldest drivers."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    oldest = sorted(one for requirements in extras.values() for one in requirements)
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    tested = sorted(tox["testenv:oldest-drivers"]["deps"].split())
+    assert [one.replace(">=", "==") for one in oldest] == tested
+    page = text("docs/stores/index.md")
+    assert all(f" {one.partition('>=')[2]} or later |" in page for one in oldest)
 
 
 def test_the_linters_agree():

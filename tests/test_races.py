@@ -1,4 +1,4 @@
-"""Real races: four server processes on one SQLite file, and on one directory."""
+"""Real races: four server processes on one backend, for each backend there is."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ from itertools import cycle
 
 import pytest
 
+from backends import BACKENDS, backend_url
 from serverkit import servers
 from tornado_sessions import SessionManager
 from tornado_sessions.cookie import CookieDue
@@ -15,12 +16,11 @@ PROCESSES = 4
 BOUND = 60.0
 
 
-@pytest.fixture(params=["sqlite", "file"], scope="module")
+@pytest.fixture(params=BACKENDS, scope="module")
 def urls(request, tmp_path_factory):
     """Four servers on one store."""
-    folder = tmp_path_factory.mktemp(request.param)
-    places = {"sqlite": f"sqlite:///{folder}/sessions.db", "file": f"file://{folder}"}
-    with servers(places[request.param], PROCESSES) as started:
+    folder = tmp_path_factory.mktemp("races")
+    with servers(backend_url(request.param, folder), PROCESSES) as started:
         yield started
 
 
@@ -31,8 +31,10 @@ class Visitor:
         self._client = SessionClient(urls[0])
         self._urls = cycle(urls)
 
-    async def post(self, path, data=b"", *, url=None):
-        response = await self._client.post((url or next(self._urls)) + path, data)
+    async def post(self, path, data=b"", *, url=None, cookie=None):
+        headers = {} if cookie is None else {"Cookie": cookie}
+        place = (url or next(self._urls)) + path
+        response = await self._client.post(place, data, headers=headers)
         assert response.code == 200, response.body
         return response
 
@@ -102,6 +104,22 @@ async def test_logout_beats_slow_writers(urls):
             assert "Set-Cookie" not in answer.headers
         for _ in urls:
             assert await visitor.read(cookie) == {"values": {}, "principal": None}
+
+
+async def test_a_logout_amid_writers(urls):
+    """C3: whoever writes around a logout brings nothing back, and begins anew."""
+    async with Visitor(urls) as visitor:
+        await visitor.post("/login/alice")
+        cookie = visitor.cookie
+        sets = [visitor.post("/set", {f"k{n}": "x"}, cookie=cookie) for n in range(40)]
+        logout = visitor.post("/logout", cookie=cookie)
+        answers = await bounded(*sets[:20], logout, *sets[20:])
+        for _ in urls:
+            assert await visitor.read(cookie) == {"values": {}, "principal": None}
+        sent = [answer.headers.get("Set-Cookie", "") for answer in answers]
+        for begun in {line.partition(";")[0] for line in sent} - {"", 'session=""'}:
+            seen = await visitor.read(begun)
+            assert (seen["principal"], len(seen["values"])) == (None, 1)
 
 
 async def test_a_promised_cookie_is_withdrawn():

@@ -8,6 +8,7 @@ import pytest
 
 from tornado_sessions import ConfigurationError, SessionConfig
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY
+from tornado_sessions.stores.url import _SCHEMES
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 ROW = re.compile(r"^\| `(session_\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
@@ -52,6 +53,13 @@ def test_the_table_has_the_default(setting):
     """The default in the table is the one in the code."""
     [shown] = [value_of(row[2]) for row in table() if row[0] == setting]
     assert shown == {**defaults(), **OTHERS}[setting]
+
+
+def test_every_kind_of_url_is_listed():
+    """The page names each beginning of a URL that `session_store` takes, and no other."""
+    text = PAGE.read_text(encoding="utf-8").partition("\n## The URL of a store\n")[2]
+    table = text.partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z+]+)://`", table)) == set(_SCHEMES)
 
 
 @pytest.mark.parametrize("setting", sorted(RESERVED))

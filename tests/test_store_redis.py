@@ -22,7 +22,9 @@ class RedisConformance(StoreConformance):
 
     async def corrupt(self, store, handle):
         _, key, _ = store._layout.place(handle)
-        (answer,) = await store._transport.send([(key, ("HSET", key, "epoch", '"x'))])
+        (answer,) = await store._transport.send(
+            [(key, (b"HSET", key, b"epoch", b'"x'))]
+        )
         assert answer == 0  # it was there
 
 

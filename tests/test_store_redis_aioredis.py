@@ -42,7 +42,9 @@ class TestAioredis(StoreConformance, IsolatedAsyncioTestCase):
 
     async def corrupt(self, store, handle):
         _, key, _ = store._layout.place(handle)
-        (answer,) = await store._transport.send([(key, ("HSET", key, "epoch", '"x'))])
+        (answer,) = await store._transport.send(
+            [(key, (b"HSET", key, b"epoch", b'"x'))]
+        )
         assert answer == 0  # it was there
 
 

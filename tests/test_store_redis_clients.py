@@ -263,7 +263,7 @@ async def test_a_malformed_name_of_a_value(store):
     """S6: what is no text spoils one record, not the batch."""
     await store.commit([Create("h", META, {}), Create("fine", META, {"k": b"v"})])
     _, key, _ = store._layout.place("h")
-    await store._transport.send([(key, ("HSET", key, b":\xff", b"v"))])
+    await store._transport.send([(key, (b"HSET", key, b":\xff", b"v"))])
     broken, fine = await store.load(["h", "fine"])
     assert "malformed" in str(broken)
     assert fine.values == {"k": b"v"}

@@ -46,7 +46,10 @@ async def did(store, *changes):
 
 
 async def ask(store, *command):
-    (answer,) = await store._transport.send([(command[1], command)])
+    words = [
+        word if isinstance(word, bytes) else str(word).encode() for word in command
+    ]
+    (answer,) = await store._transport.send([(words[1], tuple(words))])
     if isinstance(answer, Exception):
         raise answer
     return answer

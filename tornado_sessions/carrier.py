@@ -14,6 +14,7 @@ from tornado_sessions.config import SessionConfig, check_cookie_secret
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
+from tornado_sessions.verified import VerifiedCookies
 from tornado_sessions.visit import Visit
 
 _ATTRIBUTE = "_tornado_sessions_carrier"
@@ -62,6 +63,7 @@ class CookieCarrier:
         self._now = now
         self._name = config.full_cookie_name
         self._max_age_days = config.absolute_timeout / 86400
+        self._verified = VerifiedCookies(config.absolute_timeout)
 
     @classmethod
     def of(cls, application: HasSettings) -> CookieCarrier:
@@ -80,9 +82,7 @@ class CookieCarrier:
         newest = handler.settings.get("key_version")
         found = []
         for value in cookie.candidates(header, self._name):
-            # min_version=2: version 1 does not bind the name, and with a dict as
-            # cookie_secret Tornado answers 500 to anything that looks like it (K1).
-            inner = handler.get_signed_cookie(self._name, value, self._max_age_days, 2)
+            inner = self._content(handler, value)
             ticket = cookie.decode(inner) if inner is not None else None
             if ticket is None:
                 continue
@@ -91,6 +91,19 @@ class CookieCarrier:
                 ticket = ticket._replace(resign=key != newest)
             found.append(ticket)
         return found
+
+    def _content(self, handler: Handler, value: str) -> bytes | None:
+        """Return what the signed *value* carries, or None if it is not to be trusted."""
+        secret = handler.settings["cookie_secret"]
+        content = self._verified.recall(value, secret)
+        if content is None:
+            # min_version=2: version 1 does not bind the name, and with a dict as
+            # cookie_secret Tornado answers 500 to anything that looks like it (K1).
+            name, days = self._name, self._max_age_days
+            content = handler.get_signed_cookie(name, value, days, 2)
+            if content is not None:
+                self._verified.remember(value, secret)
+        return content
 
     def visit(self, handler: Handler) -> Visit:
         """Return what the manager needs to know of the request, as things are now."""

@@ -31,8 +31,11 @@ class HeldResponse:
 
     def __init__(self, store: Coroutine[Any, Any, None]) -> None:
         self._queue: list[_Held] = []
+        loop = asyncio.get_running_loop()
+        self.over: Sent = loop.create_future()
+        """Resolves when nothing is held any more; who waits may be cancelled."""
         # Not create_task(): an eager one could be over before anything is queued.
-        self.task = asyncio.Task(store, loop=asyncio.get_running_loop())
+        self._task = asyncio.Task(store, loop=loop)
 
     @property
     def finishing(self) -> bool:
@@ -47,7 +50,7 @@ class HeldResponse:
 
     def perform(self, on_error: Callable[[Exception], None]) -> None:
         """Perform what was queued; the first error ends it and goes to *on_error*."""
-        queue, self._queue = self._queue, []
+        queue = self._take()
         try:
             for held in queue:
                 _follow(held.operation(), held.sent)
@@ -59,8 +62,7 @@ class HeldResponse:
 
     def refuse(self, error: Exception) -> None:
         """Fail the queued flushes; a finish has been answered in another way."""
-        queue, self._queue = self._queue, []
-        for held in queue:
+        for held in self._take():
             if held.sent.cancelled():
                 continue
             if held.finishing:
@@ -68,6 +70,12 @@ class HeldResponse:
             else:
                 held.sent.set_exception(error)
                 held.sent.exception()
+
+    def _take(self) -> list[_Held]:
+        queue, self._queue = self._queue, []
+        if not self.over.done():
+            self.over.set_result(None)
+        return queue
 
 
 def already_sent() -> Sent:

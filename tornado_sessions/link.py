@@ -66,16 +66,20 @@ class StoreLink:
         """Return the record of each handle; loads of one turn leave together."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
-        loaded: Sequence[Loaded | BaseException]
         if self.store.immediate:
             try:  # as _within, without the cost of one coroutine more
                 loaded = await self.store.load(handles)
             except Exception as error:
                 raise _as_store_error("load", error)  # noqa: B904
-        else:
-            answers = [self._loads.submit(handle) for handle in handles]
-            loaded = await asyncio.gather(*answers, return_exceptions=True)
-        return [_readable(one) for one in loaded]
+            return [_readable(one) for one in loaded]
+        answers = [self._loads.submit(handle) for handle in handles]
+        if len(answers) > 1:
+            done = await asyncio.gather(*answers, return_exceptions=True)
+            return [_readable(one) for one in done]
+        try:
+            return [_readable(await one) for one in answers]
+        except CodecError as error:
+            return [error]
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Carry out *changes*; the first that failed is raised."""
@@ -85,8 +89,13 @@ class StoreLink:
             outcomes = await self._within("commit", self.store.commit(changes))
             return [_raised(one) for one in outcomes]
         answers = [self._commits.submit(change) for change in changes]
-        done = await asyncio.gather(*answers, return_exceptions=True)
-        return [_raised(one) for one in done]
+        if len(answers) > 1:
+            done = await asyncio.gather(*answers, return_exceptions=True)
+            return [_raised(one) for one in done]
+        try:
+            return [await one for one in answers]
+        except Exception as error:
+            return [_raised(error)]
 
     async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
         """Call *method* with the store, outside any batch."""

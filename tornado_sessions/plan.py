@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
@@ -31,12 +32,11 @@ MAX_EXTENDED = 4096
 """Handles to remember as extended; forgetting one costs a write too many."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """The changes of one commit, and what follows if the store carries them out."""
 
     session: Session
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Change] = msgspec.field(default_factory=list)
     ticket: Ticket | None = None
     """What the cookie will carry, if it is to be sent."""
     due: CookieDue = CookieDue.KEEP

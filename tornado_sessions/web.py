@@ -121,7 +121,7 @@ class SessionMixin(RequestHandler):
                 await self._session_autoload()
         await super()._execute(transforms, *args, **kwargs)
         if self._session_held is not None:
-            await asyncio.wait([self._session_held.task])
+            await self._session_held.over
         if self._visitor_session is not None:
             self._session_conclude()
 

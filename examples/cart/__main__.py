@@ -40,7 +40,8 @@ def read_options() -> argparse.Namespace:
         description="A small shop whose cart outlives the server.",
     )
     add = parser.add_argument
-    add("--store", default="sqlite:///cart.db", help="URL, default %(default)s")
+    stores = "URL such as redis://localhost, default %(default)s"
+    add("--store", default="sqlite:///cart.db", help=stores)
     add("--host", default="127.0.0.1", help="default %(default)s")
     add("--port", default=8000, type=port, help="0: any free; default %(default)s")
     return parser.parse_args()
@@ -59,7 +60,8 @@ async def serve(store: str, host: str, port: int) -> None:
     stopped = stop_signal()
     secret, where = secret_for(store)
     app = make_app(store, secret)
-    async with SessionManager.of(app):
+    async with SessionManager.of(app) as manager:
+        await manager.count()  # a database that cannot be reached is found out now
         sockets = bind_sockets(port, host)
         server = HTTPServer(app)
         server.add_sockets(sockets)
@@ -98,7 +100,8 @@ def announce(address: tuple[str, int], store: str, where: str) -> None:
 
 def without_password(url: str) -> str:
     """Keep the credentials of a database server off the screen."""
-    return re.sub(r"//[^/]*@", "//***@", url)
+    url = re.sub(r"//[^/]*@", "//***@", url)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
 
 
 def explain(error: OSError, host: str, port: int) -> str:

@@ -7,9 +7,11 @@ import signal
 
 import pytest
 
+from backends import backend_url
 from cart_visitor import open_shop
 from parts import require_part
 
+pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -74,9 +76,9 @@ async def press(tab, name):
         await tab.get_by_role("button", name=name, exact=True).click()
 
 
-async def log_in(tab, name):
+async def log_in(tab, name, at=""):
     """Log in as a person does."""
-    await tab.goto("/login")
+    await tab.goto(f"{at}/login")
     await tab.get_by_label("Your name").fill(name)
     await press(tab, "Log in")
 
@@ -86,9 +88,9 @@ async def items(tab):
     return int((await tab.inner_text("#item-count")).split()[0])
 
 
-async def cart(tab):
+async def cart(tab, at=""):
     """Read the cart off the cart page."""
-    await tab.goto("/cart")
+    await tab.goto(f"{at}/cart")
     fields = await tab.get_by_role("spinbutton").all()
     return [
         (await field.get_attribute("aria-label"), await field.input_value())
@@ -114,6 +116,38 @@ async def test_cart_is_full_after_kill_9(shop, tab):
     await tab.reload()
     assert await items(tab) == 3
     assert await cart(tab) == FULL
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "redis", "mongo"])
+async def test_a_purchase_at_two_servers(chromium, tmp_path, backend):
+    """A purchase goes from one server to another and over a restart of both (F2)."""
+    options = ("--store", backend_url(backend, tmp_path))
+    async with (
+        open_shop(tmp_path, *options) as one,
+        open_shop(tmp_path, *options) as two,
+    ):
+        profile = await chromium.new_context(java_script_enabled=False)
+        profile.set_default_timeout(PATIENCE_MS)
+        tab = await profile.new_page()
+        await tab.goto(one.url)
+        await add(tab, "storm-lantern")
+        await tab.goto(two.url)
+        await add(tab, "watch-mug")
+        await add(tab, "watch-mug")
+        await log_in(tab, "Ada", two.url)
+        await asyncio.gather(one.stop(signal.SIGKILL), two.stop(signal.SIGKILL))
+        await asyncio.gather(one.open(), two.open())
+
+        assert await cart(tab, one.url) == FULL
+        await press(tab, "Place order")
+        assert "2 \N{MULTIPLICATION SIGN} Night-watch mug" in await tab.inner_text(
+            "main"
+        )
+        assert await cart(tab, two.url) == []
+        await press(tab, "Log out")
+        await tab.goto(one.url)
+        assert "Log in" in await tab.inner_text("header")
+        await profile.close()
 
 
 async def test_two_tabs_lose_nothing(window, tab):

@@ -18,6 +18,7 @@ from tornado_sessions.stores.base import (
     Store,
     checked_namespace,
 )
+from tornado_sessions.stores.keeper import Keeper
 from tornado_sessions.stores.redis_calls import Calls
 from tornado_sessions.stores.redis_changes import Operation, Operations
 from tornado_sessions.stores.redis_client import transport_of, transport_to
@@ -69,6 +70,7 @@ class RedisStore(Store):
         self._layout = Layout(checked_namespace(namespace))
         self._url = client if isinstance(client, str) else None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._keeper: Keeper | None = None
         if self._url is None:
             self._use(transport_of(client))
         else:
@@ -82,14 +84,18 @@ class RedisStore(Store):
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._url is not None and self._loop not in (None, loop):
-            self._use(transport_to(self._url))  # connections belong to their loop
+        if self._loop is loop:
+            return
         self._loop = loop
+        if self._url is not None:
+            self._use(transport_to(self._url))  # connections belong to their loop
+            self._keeper = Keeper(self._transport.close)
 
     async def close(self) -> None:
-        loop, self._loop = self._loop, None
-        if self._url is not None and loop is asyncio.get_running_loop():
-            await self._transport.close()
+        self._loop = None
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.close()
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
         await self.open()
@@ -110,7 +116,7 @@ class RedisStore(Store):
     async def find(self, principal: str) -> list[Record]:
         await self.open()
         key, now = self._layout.principal(principal), self.clock()
-        (reply,) = await self._calls.ask(RANGE, [key], "-inf", "+inf", -1)
+        (reply,) = await self._calls.ask(RANGE, [key], b"-inf", b"+inf", b"-1")
         entries = dict(zip(reply[::2], reply[1::2], strict=True))
         loaded = await self.load([text_of(raw) for raw in entries])
         found: list[Record] = []
@@ -131,7 +137,9 @@ class RedisStore(Store):
         swept = 0
         while swept < limit:
             now = self.clock()
-            over = await self._members(self._layout.live, "-inf", now, limit - swept)
+            over = await self._members(
+                self._layout.live, b"-inf", b"%r" % now, limit - swept
+            )
             if not over:
                 break
             sweeps = [self._operations.sweep(handle) for handle in over]
@@ -146,7 +154,7 @@ class RedisStore(Store):
         indexes = self._layout.live
         for start in range(0, len(indexes), _INDEXES_AT_ONCE):
             some = indexes[start : start + _INDEXES_AT_ONCE]
-            handles = await self._members(some, f"({self.clock()!r}", "+inf")
+            handles = await self._members(some, b"(%r" % self.clock(), b"+inf")
             for first in range(0, len(handles), batch):
                 for one in await self.load(handles[first : first + batch]):
                     if isinstance(one, StoreError):
@@ -156,18 +164,18 @@ class RedisStore(Store):
 
     async def count(self) -> int:
         await self.open()
-        lowest = f"({self.clock()!r}"
-        return sum(await self._calls.ask(COUNT, self._layout.live, lowest, "+inf"))
+        lowest = b"(%r" % self.clock()
+        return sum(await self._calls.ask(COUNT, self._layout.live, lowest, b"+inf"))
 
     async def clear(self) -> None:
         await self.open()
         await self._calls.delete_all(self._layout.everything)
 
     async def _members(
-        self, indexes: Sequence[bytes], lowest: object, highest: object, most: int = -1
+        self, indexes: Sequence[bytes], lowest: bytes, highest: bytes, most: int = -1
     ) -> list[str]:
         """Return the handles with these scores, lowest first in each index."""
-        replies = await self._calls.ask(RANGE, indexes, lowest, highest, most)
+        replies = await self._calls.ask(RANGE, indexes, lowest, highest, b"%d" % most)
         return [text_of(raw) for reply in replies for raw in reply[::2]]
 
     async def _read(self, handles: list[str], reply: Any) -> list[Loaded]:

@@ -75,7 +75,9 @@ class Calls:
             raise explained(errors[0])
         return answers
 
-    async def ask(self, script: Script, keys: Sequence[bytes], *args: Any) -> list[Any]:
+    async def ask(
+        self, script: Script, keys: Sequence[bytes], *args: bytes
+    ) -> list[Any]:
         """Run a script on indexes and return its answers, one for each call needed.
 
         Raises:
@@ -92,7 +94,7 @@ class Calls:
         """Delete every key that matches *pattern*, on every master."""
         try:
             async for keys in self._transport.scan(pattern):
-                commands = [(key, ("UNLINK", key)) for key in keys]
+                commands = [(key, (b"UNLINK", key)) for key in keys]
                 for answer in await self._transport.send(commands):
                     if isinstance(answer, Exception):
                         raise answer  # noqa: TRY301

@@ -20,8 +20,10 @@ from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.redis_errors import named
 from tornado_sessions.stores.redis_scripts import Script
 
-Command: TypeAlias = tuple[Any, ...]
-_SCAN_COUNT = 500
+Command: TypeAlias = tuple[bytes, ...]
+_SCAN_COUNT = b"500"
+_RAW = {"NEVER_DECODE": True}
+"""Has a cluster's client return bytes, whatever it was told when it was made."""
 
 
 class Call(NamedTuple):
@@ -33,18 +35,20 @@ class Call(NamedTuple):
 
     def by_name(self) -> Command:
         """Return the command for a server that knows the script."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+        sha = self.script.sha.encode()
+        return (b"EVALSHA", sha, b"%d" % len(self.keys), *self.keys, *self.args)
 
     def by_source(self) -> Command:
         """Return the command for one that does not: it will, from then on."""
-        return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+        source = self.script.source.encode()
+        return (b"EVAL", source, b"%d" % len(self.keys), *self.keys, *self.args)
 
 
 @dataclass
 class _Sent:
     """A command as a node of a cluster takes it, in place of redis-py's own class."""
 
-    args: Command
+    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any = None
 
@@ -142,7 +146,7 @@ class PoolTransport(Transport):
             await sentinel.aclose()
 
     async def _exchange(self, connection: Any, commands: list[Command]) -> list[Any]:
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command([_packed(one) for one in commands])
         return [await self._answer(connection) for _ in commands]
 
     async def _answer(self, connection: Any) -> Any:
@@ -156,8 +160,7 @@ class PoolTransport(Transport):
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         cursor = 0
         while True:
-            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-            (answer,) = await self.send([(b"", command)])
+            (answer,) = await self.send([(b"", _scan(cursor, pattern))])
             if isinstance(answer, Exception):
                 raise answer
             cursor = int(answer[0])
@@ -211,7 +214,7 @@ class ClusterTransport(Transport):
         answers: list[Any],
     ) -> None:
         """Put the answers of one node in their places; one that is down is alone."""
-        sent = [_Sent(commands[n][1], {"NEVER_DECODE": True}) for n in numbers]
+        sent = [_Sent(_with_name(commands[n][1]), dict(_RAW)) for n in numbers]
         try:
             await node.execute_pipeline(sent)
         except Exception as error:
@@ -230,7 +233,7 @@ class ClusterTransport(Transport):
         if named(answer, "AskError", "MovedError", "TryAgainError"):
             # It was not carried out, so it can be sent again; the client knows where.
             try:
-                return await self._client.execute_command(*command, NEVER_DECODE=True)
+                return await self._client.execute_command(*_with_name(command), **_RAW)
             except Exception as error:
                 return error
         if not named(answer, "NoScriptError"):
@@ -251,12 +254,30 @@ class ClusterTransport(Transport):
         for node in self._client.get_primaries():
             cursor = 0
             while True:
-                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-                answer = await node.execute_command(*command, NEVER_DECODE=True)
+                command = _scan(cursor, pattern)
+                answer = await node.execute_command(*_with_name(command), **_RAW)
                 cursor = int(answer[0])
                 yield answer[1]
                 if cursor == 0:
                     break
+
+
+def _scan(cursor: int, pattern: bytes) -> Command:
+    return (b"SCAN", b"%d" % cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
+
+
+def _with_name(command: Command) -> tuple[Any, ...]:
+    """Return *command* with its name as text, by which a cluster's client knows it."""
+    return (command[0].decode(), *command[1:])
+
+
+def _packed(command: Command) -> bytes:
+    """Return *command* as it is sent; the driver's way takes a multiple of the time.
+
+    See "RESP protocol spec", redis.io/docs.
+    """
+    each = [b"$%d\r\n%b\r\n" % (len(part), part) for part in command]
+    return b"*%d\r\n%b" % (len(each), b"".join(each))
 
 
 def _known(method: Callable[..., Any], **options: Any) -> dict[str, Any]:

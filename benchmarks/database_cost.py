@@ -1,0 +1,126 @@
+"""P1 and P2, and the same for MongoDB: our store against sessions written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.databases import MONGO, REDIS, Database, NotThereError, cores, running
+from benchmarks.load import Connection, connections, everybody
+from benchmarks.process import server
+from benchmarks.processor_time import CONNECTIONS, Size, cost, middle, quotient
+from benchmarks.report import Progress, Row, missing
+
+Round: TypeAlias = "dict[str, float]"
+"""Microseconds above the bare handler by path, and those of the bare handler."""
+
+FULL = Size(servers=4, rounds=30, requests=12)
+QUICK = Size(servers=1, rounds=2, requests=5)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request, where it is served, and what the rule demands."""
+
+    rule: str
+    what: str
+    ours: str
+    theirs: str
+    at_most: float | None
+
+
+def _reading(rule: str, at_most: float | None) -> Kind:
+    return Kind(rule, "read", "/read", "/handwritten-read", at_most)
+
+
+def _writing(rule: str, at_most: float) -> Kind:
+    return Kind(rule, "read and write", "/write", "/handwritten", at_most)
+
+
+GOALS: dict[str, tuple[Database, tuple[Kind, ...]]] = {
+    "P1, P2": (REDIS, (_reading("P1", 0.55), _writing("P2", 0.45))),
+    "M1, M2": (MONGO, (_reading("M1", None), _writing("M2", 0.7))),
+}
+"""By the rules that are measured together: the database, and what must be reached."""
+
+
+@dataclass(frozen=True)
+class Visitors:
+    """Those who visit our handlers, and those who visit the handwritten ones."""
+
+    ours: Sequence[Connection]
+    theirs: Sequence[Connection]
+
+    async def count(self, times: int) -> None:
+        """Let everyone be counted so many times."""
+        await everybody(self.ours, "/write", times)
+        await everybody(self.theirs, "/handwritten", times)
+
+    async def check(self, visits: int) -> None:
+        """A store that loses writes has no speed to speak of."""
+        await self.count(1)
+        found = {visitor.body for visitor in (*self.ours, *self.theirs)}
+        if found != {str(visits + 1).encode()}:
+            raise RuntimeError(f"{visits + 1} visits were counted as {found}")
+
+
+async def measure(rules: str, size: Size, progress: Progress) -> list[Row]:
+    """Measure *rules*, one of `GOALS`, and return the rows."""
+    database, kinds = GOALS[rules]
+    rounds: list[Round] = []
+    try:
+        for number in range(size.servers):
+            async with _served(database) as visitors:
+                await visitors.count(1)
+                await _round(visitors, kinds, size.requests)  # warms up
+                for turn in range(size.rounds):
+                    progress(rules, number * size.rounds + turn, size.total)
+                    rounds.append(await _round(visitors, kinds, size.requests))
+                await visitors.check(1 + (1 + size.rounds) * size.requests)
+    except NotThereError as hint:
+        return missing([kind.rule for kind in kinds], database.name, hint)
+    bare = middle(rounds, _column("/bare"))
+    rows = [Row(kinds[0].rule, "bare handler", bare, "µs")]
+    return rows + [row for kind in kinds for row in _rows(database, kind, rounds)]
+
+
+@asynccontextmanager
+async def _served(database: Database) -> AsyncIterator[Visitors]:
+    """Start the database and, on a core of its own, the server that is measured."""
+    with cores() as core:
+        async with (
+            running(database) as url,
+            server("--store", url, "--handwritten", url, *core) as port,
+            connections(port, CONNECTIONS) as ours,
+            connections(port, CONNECTIONS) as theirs,
+        ):
+            yield Visitors(ours, theirs)
+
+
+async def _round(visitors: Visitors, kinds: Sequence[Kind], requests: int) -> Round:
+    """Measure every variant once, in turns, each above the bare handler next to it."""
+    costs: Round = {}
+    for kind in kinds:
+        sides = ((kind.theirs, visitors.theirs), (kind.ours, visitors.ours))
+        for path, side in sides:
+            costs["/bare"] = await cost(side, "/bare", requests)
+            costs[path] = await cost(side, path, requests) - costs["/bare"]
+    return costs
+
+
+def _column(path: str) -> Callable[[Round], float]:
+    return lambda costs: costs[path]
+
+
+def _rows(database: Database, kind: Kind, rounds: Sequence[Round]) -> list[Row]:
+    ours, theirs = _column(kind.ours), _column(kind.theirs)
+    by_hand = f"{database.name} by hand, {kind.what}, adds"
+    store = f"{database.scheme}://, {kind.what}"
+    ratio = quotient(rounds, ours, theirs)
+    return [
+        Row(kind.rule, by_hand, middle(rounds, theirs), "µs"),
+        Row(kind.rule, f"{store}, adds", middle(rounds, ours), "µs"),
+        Row(kind.rule, f"{store}, against by hand", ratio, "×", at_most=kind.at_most),
+    ]

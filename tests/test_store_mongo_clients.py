@@ -1,0 +1,281 @@
+"""MongoStore: URLs, clients that are handed in, event loops, and a driver that lacks."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import time
+from typing import ClassVar
+
+import pymongo
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from motor.motor_tornado import MotorClient
+from tornado.testing import AsyncHTTPTestCase
+from tornado.web import Application
+
+from httpkit import SECRET, Counter
+from mongokit import (
+    MongoServer,
+    mongo_store,
+    new_record,
+    shared_mongo,
+    shared_server,
+    values,
+)
+from tornado_sessions.errors import ConfigurationError, StoreError
+from tornado_sessions.stores.base import Apply, Outcome
+from tornado_sessions.stores.mongo import MongoStore
+from tornado_sessions.stores.url import store_from_url
+
+
+def places(url, **kwargs):
+    """Return where a store keeps its records, without asking any server."""
+
+    async def found():
+        store = MongoStore(url, **kwargs)
+        collection = store._source.collection(store._namespace)
+        await store.close()
+        return collection
+
+    return asyncio.run(found())
+
+
+@pytest.mark.parametrize(
+    ("url", "kwargs", "expected"),
+    [
+        ("mongodb://localhost", {}, "tornado_sessions.tornado_sessions"),
+        ("mongodb://localhost/", {"namespace": "shop"}, "tornado_sessions.shop"),
+        ("mongodb://localhost/web", {}, "web.tornado_sessions"),
+        ("mongodb://localhost/web", {"database": "other"}, "other.tornado_sessions"),
+        ("mongodb://u:p@a:1,b:2/web?replicaSet=rs", {}, "web.tornado_sessions"),
+    ],
+)
+def test_where_the_records_are(url, kwargs, expected):
+    """R5: the database is what the argument says, or the URL; the namespace is a collection."""
+    assert places(url, **kwargs).full_name == expected
+
+
+def test_the_options_are_the_drivers():
+    """R5: the URL decides on everything, and on our own defaults too."""
+    client = places("mongodb://localhost/").database.client
+    assert client.options.server_selection_timeout == 5
+    url = "mongodb://localhost/?w=majority&serverselectiontimeoutms=700&appName=mine"
+    collection = places(url)
+    assert collection.write_concern.document == {"w": "majority"}
+    options = collection.database.client.options
+    assert options.server_selection_timeout == 0.7
+    assert options.pool_options.appname == "mine"
+
+
+def test_store_from_url():
+    """R5: a namespace in the URL is ours, and every other option the driver's."""
+    store = store_from_url("mongodb://localhost/web?namespace=shop&journal=true")
+    assert isinstance(store, MongoStore)
+    assert store._namespace == "shop"
+    assert store._source._url == "mongodb://localhost/web?journal=true"
+    assert isinstance(store_from_url("mongodb+srv://example.com/web"), MongoStore)
+
+
+BAD = {
+    "another scheme": "redis://localhost",
+    "no host": "mongodb://",
+    "an option nobody knows": "mongodb://localhost/?nonsense=1",
+    "an option that cannot be": "mongodb://localhost/?w=majority&maxPoolSize=many",
+    "a port": "mongodb://localhost:http/",
+    "a password to escape": "mongodb://user:pass/w0rd@localhost/",
+    "another one": "mongodb://user:pass:w0rd@localhost/",
+    "a bad port": "mongodb://user:passw0rd@localhost:x/",
+    "a synchronous client": pymongo.MongoClient(connect=False),
+    "nothing": None,
+    "an asynchronous database": pymongo.AsyncMongoClient().get_database("x"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_cannot_be_a_place(bad):
+    """F3, S9: it is refused at once, with what to do instead, and without a password."""
+    with pytest.raises(ConfigurationError, match="mongodb://") as info:
+        MongoStore(bad)
+    for error in (info.value, info.value.__cause__, info.value.__context__):
+        assert "w0rd" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"database": ""}, {"database": "a.b"}, {"namespace": "a.b"}], ids=str
+)
+def test_names_that_cannot_be(bad):
+    """R5, F3: an impossible database or namespace is refused at once."""
+    with pytest.raises(ConfigurationError, match="name"):
+        MongoStore("mongodb://localhost", **bad)
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+async def test_a_certificate_that_is_not_there(scheme):
+    """F3: what is wrong with an option is said, at once unless that needs the DNS."""
+    url = f"{scheme}://db.example.com/?tls=true&tlsCAFile=/no/such/file"
+    with pytest.raises(ConfigurationError, match="/no/such/file"):
+        await MongoStore(url).open()
+
+
+async def test_writes_must_be_acknowledged():
+    """C2, F3: without an acknowledgement nobody knows what became of a change."""
+    store = MongoStore("mongodb://localhost/?w=0")
+    with pytest.raises(ConfigurationError, match="w=0"):
+        await store.open()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [MotorClient, AsyncIOMotorClient, pymongo.AsyncMongoClient]
+)
+async def test_a_client_that_is_handed_in_stays_open(kind):
+    """R4: what others have made is theirs to close, and theirs to name a database."""
+    client = kind(shared_mongo() + "theirs")
+    store = MongoStore(client, namespace="handed_in")
+    async with store:
+        await store.clear()
+        assert await store.commit([new_record()]) == [Outcome.APPLIED]
+    found = await client["theirs"]["handed_in"].find_one()
+    assert found["_id"] == "h"
+    await client["theirs"].drop_collection("handed_in")
+    closing = client.close()
+    if closing is not None:
+        await closing
+
+
+async def test_a_client_with_ideas_of_its_own():
+    """R4: codec options of a client do not reach our documents."""
+    client = pymongo.AsyncMongoClient(
+        shared_mongo(),
+        tz_aware=True,
+        document_class=dict,
+        uuidRepresentation="standard",
+    )
+    async with client, MongoStore(client, namespace="ideas") as store:
+        await store.clear()
+        await store.commit([new_record("h", {"id": bytes(16)})])
+        assert await values(store) == {"id": bytes(16)}
+        await store._collection.drop()
+
+
+def test_a_client_of_another_loop():
+    """T8, F3: a client that is handed in serves one loop; the error says what to do."""
+
+    async def use(client):
+        async with MongoStore(client, namespace="two_loops") as store:
+            await store.clear()
+
+    client: pymongo.AsyncMongoClient = pymongo.AsyncMongoClient(shared_mongo())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use(client))
+    with pytest.raises(StoreError, match="give a URL instead"):
+        asyncio.run(use(client))
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+async def test_a_client_of_our_own_leaves_nothing():
+    """F1: after `close` there is no task and no connection of the store's client."""
+    before = asyncio.all_tasks()
+    async with mongo_store(shared := "standalone") as store:
+        await store.commit([new_record()])
+        assert await asyncio.to_thread(shared_server(shared).connections) > 0
+    assert asyncio.all_tasks() == before
+    while await asyncio.to_thread(shared_server(shared).connections):
+        pass
+
+
+async def test_closing_while_the_server_hangs():
+    """F1: a server that does not answer cannot hold up the end of the application."""
+    before = asyncio.all_tasks()
+    with MongoServer() as server:
+        store = MongoStore(server.url)
+        await store.commit([new_record()])
+        server.pause()
+        began = time.monotonic()
+        await store.close()
+        assert time.monotonic() - began < 5
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_call_that_is_given_up():
+    """F1: whoever stops waiting leaves no call behind, and the next one gets its own answer."""
+    with MongoServer() as server:
+        async with MongoStore(server.url) as store:
+            creates = [new_record(f"h{n}", {"is": b"h%d" % n}) for n in range(9)]
+            await store.commit(creates)
+            before = len(asyncio.all_tasks())
+            server.pause()
+            calls = [
+                lambda: store.load(["h1", "h2"]),
+                lambda: store.commit([Apply("h3", {"k": b"1"})]),
+                lambda: store.commit([Apply("h4"), new_record("new")]),
+            ]
+            for call in calls * 3:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(call(), 0.05)
+            server.resume()
+            for number in range(9):
+                handle = f"h{number}"
+                assert (await values(store, handle))["is"] == handle.encode()
+            assert len(asyncio.all_tasks()) <= before + 2
+
+
+async def test_no_server():
+    """F1, F3: a server that cannot be reached is a `StoreError` that names it."""
+    url = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=200"
+    before = asyncio.all_tasks()
+    with pytest.raises(StoreError, match=r"no server could be reached.*127\.0\.0\.1:9"):
+        await MongoStore(url).load(["h"])
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_wrong_password_is_not_shown():
+    """F3, S9: the error says what is wrong; neither it nor its cause says the password."""
+    with MongoServer(auth=True) as server:
+        url = f"mongodb://root:s3cret@{server.address}/?authSource=admin"
+        with pytest.raises(StoreError, match="password is wrong") as info:
+            await MongoStore(url).load(["h"])
+    assert "s3cret" not in f"{info.value} {info.value.__cause__!r}"
+    assert isinstance(info.value.__cause__, pymongo.errors.OperationFailure)
+
+
+class TestALoopForEachTest(AsyncHTTPTestCase):
+    """T8: one store serves one loop after the other, as Tornado tests applications."""
+
+    store: ClassVar[MongoStore]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.store = MongoStore(shared_mongo(), namespace="loops")
+
+    def get_app(self):
+        gc.collect()
+        while shared_server("standalone").connections():
+            pass  # until those of the loop before are gone
+        return Application(
+            [("/", Counter)], cookie_secret=SECRET, session_store=self.store
+        )
+
+    def test_one(self):
+        """T8: a request in a loop of its own, which nobody tells to close the store."""
+        assert self.fetch("/", method="POST", body="").code == 200
+
+    test_two = test_three = test_one
+
+
+def test_without_the_driver():
+    """F3: who lacks PyMongo is told what to install, and everything else works."""
+    code = (
+        "import sys; sys.modules.update({'pymongo': None, 'bson': None})\n"
+        "from tornado_sessions.stores.url import store_from_url\n"
+        "store_from_url('memory://')\n"
+        "store_from_url('mongodb://localhost')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("tornado_sessions.errors.ConfigurationError")
+    assert last.endswith('pip install "tornado-sessions[mongo]"')

@@ -1,0 +1,241 @@
+"""A batch of changes, carried out in one round trip, with what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from tornado_sessions.errors import StoreError
+from tornado_sessions.stores.base import (
+    Change,
+    Clock,
+    Create,
+    Delete,
+    Outcome,
+    unusable,
+)
+from tornado_sessions.stores.mongo_documents import document_of, is_text
+from tornado_sessions.stores.mongo_driver import (
+    BulkWriteError,
+    DeleteOne,
+    InsertOne,
+    ReadPreference,
+    UpdateOne,
+)
+from tornado_sessions.stores.mongo_errors import answer_of, item_error, unconfirmed
+from tornado_sessions.stores.mongo_updates import NOT_AS_EXPECTED, update_of
+
+T = TypeVar("T")
+Outcomes: TypeAlias = dict[int, "Outcome | Exception"]
+"""What became of the changes at some positions of a batch."""
+
+_CONFLICT = Outcome.CONFLICT
+_DUPLICATE = 11000
+_DELETES_AT_ONCE = 16
+_ITEM_ERRORS = (AttributeError, OverflowError, TypeError, ValueError)
+"""What an unusable item raises, before anything is sent."""
+
+
+class _Requests:
+    """What changes ask of the server, and the outcomes of those that ask for nothing.
+
+    Args:
+        changes: By their positions in the batch, as everything here is.
+        now: What expires until then has expired.
+        clock: See `Store`.
+    """
+
+    def __init__(self, changes: Mapping[int, Change], now: float, clock: Clock) -> None:
+        self.creates: dict[int, dict[str, Any]] = {}
+        self.updates: dict[int, UpdateOne] = {}
+        self.handles: dict[int, str] = {}  # of the updates
+        self.deletes: dict[int, str] = {}
+        self.outcomes: Outcomes = {}
+        for at, change in changes.items():
+            try:
+                self._add(at, change, now, clock)
+            except _ITEM_ERRORS as error:
+                self.outcomes[at] = unusable(error)
+
+    def _add(self, at: int, change: Change, now: float, clock: Clock) -> None:
+        if isinstance(change, Create):
+            self.creates[at] = document_of(change, clock)
+        elif not is_text(change.handle):
+            self.outcomes[at] = Outcome.GONE
+        elif isinstance(change, Delete):
+            self.deletes[at] = change.handle
+        else:
+            self.updates[at] = update_of(change, now, clock)
+            self.handles[at] = change.handle
+
+
+class Changes:
+    """Carries out changes in one collection.
+
+    Args:
+        collection: Of PyMongo or of Motor: what is used of them is the same.
+        clock: Tells what has expired.
+    """
+
+    def __init__(self, collection: Any, clock: Clock) -> None:
+        self._collection = collection
+        self._clock = clock
+
+    async def carry_out(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
+        """Return what became of each of *changes*, as `Store.commit` does."""
+        outcomes: Outcomes = {}
+        for positions in waves(changes):
+            outcomes |= await self._wave({at: changes[at] for at in positions})
+        return [outcomes[at] for at in range(len(changes))]
+
+    async def _wave(self, changes: Mapping[int, Change]) -> Outcomes:
+        """Carry out changes of different handles, all at the same time."""
+        now = self._clock()
+        asked = _Requests(changes, now, self._clock)
+        calls = []
+        if asked.creates:
+            calls.append(self._create(asked.creates, now))
+        if asked.updates:
+            calls.append(self._update(asked.updates, asked.handles, now))
+        if asked.deletes:
+            calls.append(self._delete(asked.deletes, now))
+        outcomes = asked.outcomes
+        for answer in await all_of(calls):
+            outcomes |= answer
+        return outcomes
+
+    # -- create ----------------------------------------------------------------------
+
+    async def _create(
+        self, documents: dict[int, dict[str, Any]], now: float
+    ) -> Outcomes:
+        outcomes = await self._insert(documents)
+        taken = {at: documents[at] for at, o in outcomes.items() if o is _CONFLICT}
+        if taken:
+            expired = [
+                DeleteOne({"_id": one["_id"], "expires_at": {"$lte": now}})
+                for one in taken.values()
+            ]
+            details, _ = await self._bulk(expired)
+            if details["nRemoved"]:
+                outcomes |= await self._insert(taken)
+        return outcomes
+
+    async def _insert(self, documents: dict[int, dict[str, Any]]) -> Outcomes:
+        positions = list(documents)
+        _, errors = await self._bulk([InsertOne(one) for one in documents.values()])
+        outcomes: Outcomes = dict.fromkeys(positions, Outcome.APPLIED)
+        for error in errors:
+            taken = error["code"] == _DUPLICATE
+            outcomes[positions[error["index"]]] = (
+                _CONFLICT if taken else item_error(error)
+            )
+        return outcomes
+
+    # -- apply -----------------------------------------------------------------------
+
+    async def _update(
+        self, updates: dict[int, UpdateOne], handles: dict[int, str], now: float
+    ) -> Outcomes:
+        positions = list(updates)
+        details, errors = await self._bulk(list(updates.values()))
+        outcomes: Outcomes = {}
+        for error in errors:
+            unmet = error["code"] == NOT_AS_EXPECTED
+            outcomes[positions[error["index"]]] = (
+                _CONFLICT if unmet else item_error(error)
+            )
+        unknown = {at: handles[at] for at in positions if at not in outcomes}
+        unmatched = len(unknown) - details["nMatched"]
+        if unmatched:
+            return outcomes | await self._unmatched(unknown, unmatched, now)
+        return outcomes | dict.fromkeys(unknown, Outcome.APPLIED)
+
+    async def _unmatched(
+        self, handles: dict[int, str], count: int, now: float
+    ) -> Outcomes:
+        """Find out which of *handles* had no live record; the server counts them only.
+
+        What is not there now may have been there when it was changed, and ended since:
+        it is GONE all the same, as if it had ended before.
+        """
+        live: set[str] = set()
+        if count < len(handles):
+            live = await self._live(list(handles.values()), now)
+        gone = [at for at, handle in handles.items() if handle not in live]
+        outcomes: Outcomes = dict.fromkeys(handles, Outcome.APPLIED)
+        if len(gone) < count:  # one that had expired lives: another clock is behind
+            message = "the clocks of the servers that write sessions differ; set them"
+            outcomes = {at: StoreError(message) for at in handles}
+        return outcomes | dict.fromkeys(gone, Outcome.GONE)
+
+    async def _live(self, handles: list[str], now: float) -> set[str]:
+        # This is part of a write, so no member that lags behind may answer.
+        primary = self._collection.with_options(read_preference=ReadPreference.PRIMARY)
+        where = {"_id": {"$in": handles}, "expires_at": {"$gt": now}}
+        found = primary.find(where, {"_id": 1}, batch_size=len(handles) + 1)
+        return {one["_id"] for one in await answer_of(found.to_list(None))}
+
+    # -- delete ----------------------------------------------------------------------
+
+    async def _delete(self, handles: dict[int, str], now: float) -> Outcomes:
+        # One command each, since the answer to many at once is a mere number.
+        free = asyncio.Semaphore(_DELETES_AT_ONCE)
+
+        async def delete(handle: str) -> Outcome:
+            async with free:
+                call = self._collection.find_one_and_delete
+                found = await answer_of(call({"_id": handle}, {"expires_at": 1}))
+            expires_at = (found or {}).get("expires_at")
+            live = isinstance(expires_at, (int, float)) and expires_at > now
+            return Outcome.APPLIED if live else Outcome.GONE
+
+        outcomes = await all_of([delete(handle) for handle in handles.values()])
+        return dict(zip(handles, outcomes, strict=True))
+
+    async def _bulk(
+        self, requests: Sequence[Any]
+    ) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+        """Return the counts of one bulk write, and its errors, each with an index."""
+        try:
+            write = self._collection.bulk_write(requests, ordered=False)
+            result = await answer_of(write)
+        except BulkWriteError as error:
+            details: Mapping[str, Any] = error.details
+        else:
+            return result.bulk_api_result, []
+        if details["writeConcernErrors"]:
+            raise unconfirmed(details["writeConcernErrors"])
+        return details, details["writeErrors"]
+
+
+def waves(changes: Sequence[Change]) -> list[list[int]]:
+    """Return the positions of *changes* so that no handle is twice in one list.
+
+    Changes of one handle take effect in their order then, one wave after the other.
+    """
+    if len({change.handle for change in changes}) == len(changes):
+        return [list(range(len(changes)))]
+    found: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for at, change in enumerate(changes):
+        if seen[change.handle] == len(found):
+            found.append([])
+        found[seen[change.handle]].append(at)
+        seen[change.handle] += 1
+    return found
+
+
+async def all_of(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what each of *calls* does; none is still under way if one has failed."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    answers: list[T] = []
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+        answers.append(one)
+    return answers

@@ -1,0 +1,151 @@
+"""Clients of MongoDB: made from a URL or handed in, of PyMongo or of Motor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.stores.mongo_driver import (
+    AsyncMongoClient,
+    CodecOptions,
+    DatetimeConversion,
+    PyMongoError,
+    parse_uri,
+)
+from tornado_sessions.stores.url import safe_url
+
+_DATABASE = "tornado_sessions"
+_DATABASE_NAME = re.compile(r'[^/\\. "$*<>:|?\0]{1,63}')
+_DEFAULTS: dict[str, Any] = {
+    "appname": "tornado_sessions",
+    "serverSelectionTimeoutMS": 5000,
+}
+"""For clients of our own, unless the URL says otherwise."""
+_URL_ERRORS = (PyMongoError, ValueError, OSError)
+"""OSError: a certificate that is not there, for example."""
+_GOODBYE = 0.25
+"""Seconds to tell a server that may be hanging that its sessions are over."""
+_OURS: CodecOptions[dict[str, Any]] = CodecOptions(
+    # A date that no datetime can hold must not spoil the answer for its neighbours.
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
+)
+
+
+class ClientSource:
+    """Has a client of MongoDB for whichever event loop is running.
+
+    Args:
+        client_or_url: A client of PyMongo's asyncio API or of Motor, which is never
+            closed here; or a URL, for which clients are made and closed.
+        database: Which database; by default the one that the URL or client names.
+    """
+
+    def __init__(self, client_or_url: Any, database: str | None) -> None:
+        if database is not None and not _DATABASE_NAME.fullmatch(database):
+            raise ConfigurationError(f"the name of a database cannot be {database!r}")
+        self._url = client_or_url if isinstance(client_or_url, str) else None
+        if self._url is None:
+            _check_client(client_or_url)
+        else:
+            _check_url(self._url)
+        self._database = database
+        self._client = client_or_url
+        self._kept: _Kept | None = None
+
+    def collection(self, name: str) -> Any:
+        """Return that collection, of a new client if there is a URL; does no I/O."""
+        if self._url is None:
+            return self._checked(self._client, name)
+        client = _client(self._url)
+        collection = self._checked(client, name)
+        self._kept = _Kept(client)
+        return collection
+
+    async def close(self) -> None:
+        """Close the client if it is our own."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.close()
+
+    def _checked(self, client: Any, name: str) -> Any:
+        if self._database is not None:
+            database = client.get_database(self._database)
+        else:
+            database = client.get_default_database(_DATABASE)
+        if not database.write_concern.acknowledged:
+            raise ConfigurationError("MongoStore needs acknowledged writes, not w=0")
+        return database.get_collection(name, codec_options=_OURS)
+
+
+class _Kept:
+    """A client of our own. It is bound to its event loop, and ends with that.
+
+    Nobody closes a store when Tornado's `AsyncHTTPTestCase` ends its loop; but its
+    tasks are cancelled then, and the client is closed by one of them.
+    """
+
+    def __init__(self, client: AsyncMongoClient[Any]) -> None:
+        self._client = client
+        self._over = asyncio.Event()
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        """Close the client, unless its loop is another one, which does it or is over."""
+        if self._keeper.get_loop() is asyncio.get_running_loop():
+            self._over.set()
+            await asyncio.wait([self._keeper])
+
+    async def _keep(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._over.wait()
+        try:
+            await asyncio.wait_for(self._client.close(), _GOODBYE)
+        except asyncio.TimeoutError:
+            await self._client.close()  # the second time it asks no server
+
+
+def _client(url: str) -> AsyncMongoClient[Any]:
+    given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+    ours = {name: _DEFAULTS[name] for name in _DEFAULTS if name.lower() not in given}
+    try:
+        return AsyncMongoClient(url, **ours)
+    except _URL_ERRORS as error:
+        refusal = _refusal(url, error)
+    raise refusal
+
+
+def _check_client(client: Any) -> None:
+    # By type: any attribute of a client is a database. Motor need not be installed.
+    if isinstance(client, AsyncMongoClient) or hasattr(type(client), "get_io_loop"):
+        return
+    raise ConfigurationError(
+        f"MongoStore got a {type(client).__name__}; give it a mongodb:// URL, "
+        "pymongo.AsyncMongoClient, or a client of motor_tornado or motor_asyncio"
+    )
+
+
+def _check_url(url: str) -> None:
+    scheme = url.partition("://")[0]
+    if scheme == "mongodb+srv":  # to know more would need the DNS
+        return
+    if scheme != "mongodb":
+        raise ConfigurationError(f"{safe_url(url)} is no URL of MongoDB: mongodb://…")
+    try:
+        parse_uri(url, validate=True, warn=False)
+    except _URL_ERRORS as error:
+        refusal = _refusal(url, error)
+    else:
+        return
+    raise refusal
+
+
+def _refusal(url: str, error: Exception) -> ConfigurationError:
+    # The driver quotes what it did not understand: half a password, for example.
+    quoted = "percent-escape name and password, and check the options"
+    reason = quoted if "@" in url else str(error)
+    return ConfigurationError(f"{safe_url(url)} is no URL of MongoDB: {reason}")

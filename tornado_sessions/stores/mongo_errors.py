@@ -1,0 +1,113 @@
+"""What MongoDB's errors mean, said without the values that it likes to quote (S9)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from tornado_sessions.errors import StoreError
+from tornado_sessions.stores.mongo_driver import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteError,
+)
+
+T = TypeVar("T")
+
+UNAUTHORIZED = 13
+_TOO_LARGE = "the record would be larger than 16 MiB, the most that a document may hold"
+_ADVICE = {
+    UNAUTHORIZED: "the user has no right to do this; grant readWrite on the database",
+    18: "the user name or the password is wrong, or it is another authSource",
+    50: "it took longer than the time allowed for it; see how busy the server is",
+    64: "not enough members of the replica set confirmed the write in time",
+    100: "the write concern asks for more members than the replica set has",
+    8000: "the user name or the password is wrong, or it is another authSource",
+    10334: _TOO_LARGE,
+    14031: "the disk of the server is full; free some space",
+    17419: _TOO_LARGE,
+    17420: _TOO_LARGE,
+}
+_NO_PRIMARY = (
+    "the server takes no writes; name the members of the replica set and "
+    "replicaSet=… in the URL, so that the driver finds the primary after an election"
+)
+_NO_ANSWER = "the server did not answer in time; see whether it runs and is reachable"
+_OTHER_LOOP = (
+    "(A client belongs to one event loop; where there are more, give a URL instead.)"
+)
+_LOST = "the connection was lost; it is built anew with the next call"
+
+
+async def answer_of(call: Awaitable[T]) -> T:
+    """Wait for *call*.
+
+    Raises:
+        StoreError: The driver failed; what to do, and the driver's error as the cause.
+        BulkWriteError: Some changes of a batch failed.
+    """
+    try:
+        return await call
+    except BulkWriteError:
+        raise  # it tells of single changes
+    except (PyMongoError, RuntimeError) as error:
+        failure = _store_error(error)
+    # Outside the handler: a traceback would show the driver's own error as context.
+    raise failure
+
+
+def code_of(error: StoreError) -> int | None:
+    """Return the code that the server gave, if it was the server that refused."""
+    cause = error.__cause__
+    return cause.code if isinstance(cause, OperationFailure) else None
+
+
+def item_error(error: Mapping[str, Any]) -> StoreError:
+    """Return what stands in the place of a change, for its part of a bulk write."""
+    code = int(error["code"])
+    return _refused(WriteError("", code), code, error)
+
+
+def unconfirmed(errors: list[Mapping[str, Any]]) -> StoreError:
+    """Return what is raised if the members that the write concern asks for were not."""
+    failure = item_error({"code": 64, "codeName": "WriteConcernFailed", **errors[0]})
+    return StoreError(f"{failure}; whether the changes stay is open")
+
+
+def _store_error(error: PyMongoError | RuntimeError) -> StoreError:
+    if isinstance(error, OperationFailure):
+        return _refused(error, error.code or 0, error.details or {})
+    failure = StoreError(f"MongoDB: {_trouble(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _refused(
+    error: OperationFailure, code: int, details: Mapping[str, Any]
+) -> StoreError:
+    # The server quotes whole commands and documents: its code has to do.
+    name = details.get("codeName", "an error")
+    advice = _ADVICE.get(code, "look the code up in the log of the server")
+    failure = StoreError(f"MongoDB: {advice} ({name}, code {code})")
+    failure.__cause__ = type(error)(f"{name}", code)
+    return failure
+
+
+def _trouble(error: PyMongoError | RuntimeError) -> str:
+    if isinstance(error, RuntimeError):
+        return f"{error} {_OTHER_LOOP}"
+    if isinstance(error, NotPrimaryError):
+        return _NO_PRIMARY
+    if isinstance(error, ServerSelectionTimeoutError):
+        reason = str(error).partition(", Timeout:")[0]
+        return f"no server could be reached; see whether it runs: {reason}"
+    if isinstance(error, NetworkTimeout):
+        return _NO_ANSWER
+    if isinstance(error, AutoReconnect):
+        return f"{_LOST} ({error})"
+    return f"{error}"
