@@ -262,6 +262,11 @@ class Load:
         self._suits = suits
         self._tasks = []
 
+    async def open(self):
+        """Use the store once: what it needs for good is there from then on."""
+        await Person(self, -1).come()
+        await gone(lambda: tasks()["HTTP1ServerConnection._server_request_loop"])
+
     async def start(self):
         await asyncio.gather(*(self._come(person) for person in self.people))
         work = [tab.live() for tab in self.tabs]
@@ -369,8 +374,9 @@ async def under_load(store, timeout=TIMEOUT, **load_options):
     """
     store = in_namespace(store) if isinstance(store, str) else store
     async with serving(ROUTES, store, session_store_timeout=timeout) as site:
-        before = tasks()
         load = Load(site, **load_options)
+        await load.open()
+        before = tasks()
         try:
             await load.start()
             yield load
@@ -381,12 +387,11 @@ async def under_load(store, timeout=TIMEOUT, **load_options):
 
 
 def tasks():
-    """Return the tasks of this loop that are not over, without those of a `Proxy`."""
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if not task.done() and "Proxy." not in repr(task.get_coro())
-    }
+    """Count the tasks of this loop by their names, without those of a `Proxy`."""
+    names = (
+        one.get_coro().__qualname__ for one in asyncio.all_tasks() if not one.done()
+    )
+    return Counter(name for name in names if not name.startswith("Proxy."))
 
 
 async def gone(left):

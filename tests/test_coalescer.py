@@ -264,6 +264,20 @@ async def test_what_is_too_late_is_not_sent(advance):
     assert sent == [[1], [3]]
 
 
+async def test_a_hung_batch_without_callers_ends():
+    """F1, F5: it is given up though its last caller had gone already."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, timeout=0.05)
+    first, last = calls.submit(1), calls.submit(2)
+    await turns()
+    last.cancel()
+    with pytest.raises(StoreError, match="did not answer"):
+        await bounded(first)
+    backend.gate.set()
+    assert await bounded(calls.submit(3)) == 6
+    assert backend.under_way == 0
+
+
 async def test_no_timer_is_left():
     """F4, F5: an idle coalescer holds neither answers nor a timer of the loop."""
     calls = coalescer(Backend())

@@ -1,6 +1,7 @@
 """Redis hangs, dies, restarts and fails over under load: visitors lose nothing."""
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
@@ -98,8 +99,7 @@ def spread_over(cluster):
     return suits
 
 
-@pytest.mark.parametrize("fault", ["kill", "pause"])
-@pytest.mark.parametrize("number", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize(("fault", "number"), [("kill", 1), ("pause", 0)])
 async def test_one_master_of_three(cluster, fault, number):
     """F1 F2 R1 C2: sessions of the other masters go on; its own are back with it."""
     async with under_load(cluster.url, suits=spread_over(cluster)) as load:
@@ -203,14 +203,15 @@ async def test_connections_that_were_closed_while_idle(kind):
     servers = {"cluster": "nodes", "sentinel": "data"}
     nodes = getattr(server, servers[kind]) if kind in servers else [server]
     async with serving(ROUTES, in_namespace(shared_redis(kind))) as site:
-        browser = Browser(site.port)
-        assert (await browser.fetch("/set", "a=1"))[0] == 200
-        for request in (("/",), ("/set", "a=2"), ("/count/n", "")):
-            for node in nodes:
-                node.command("CLIENT", "KILL", "TYPE", "normal")
-            await asyncio.sleep(0.05)  # whatever was said has arrived
-            assert (await browser.fetch(*request))[0] == 200, request
-        browser.close()
+        statuses = []
+        with closing(Browser(site.port)) as browser:
+            assert (await browser.fetch("/set", "a=1"))[0] == 200
+            for request in (("/",), ("/set", "a=2"), ("/count/n", "")):
+                for node in nodes:
+                    node.command("CLIENT", "KILL", "TYPE", "normal")
+                await asyncio.sleep(0.05)  # whatever was said has arrived
+                statuses.append((await browser.fetch(*request))[0])
+    assert statuses == [200, 200, 200]
 
 
 async def test_scripts_that_are_flushed():
@@ -236,18 +237,19 @@ async def test_a_fault_again_and_again(request, kind):
         nodes = whole.nodes if kind == "cluster" else [server]
         async with unlogged(), under_load(whole.url, deadline) as load:
             before = connections(*nodes)
-            had = {}
+            had = []
             for number in range(TIMES):
+                if number in (TIMES // 4, TIMES - 1):
+                    had.append(objects())
                 load.phase()
                 nodes[0].pause()
                 await load.until(lambda: load.tally.known[503] >= 16)
                 nodes[0].resume()
                 load.phase()
                 await load.until(lambda: load.tally.known[200] >= 16)
-                had[number] = objects()
             await recovered(load)
             after = connections(*nodes)
-    early, late = had[TIMES // 4], had[TIMES - 1]
+    early, late = had
     figure(
         f"{TIMES} times SIGSTOP: {kind}",
         objects=f"{early[0]} then {late[0]}",

@@ -1,6 +1,7 @@
 """What Redis refuses: the visitors concerned get a 503, and the log says what to do."""
 
 import asyncio
+from contextlib import ExitStack, closing
 
 import pytest
 import redis
@@ -25,26 +26,21 @@ PASSWORD = "hunter2-the-real-one"
 WRONG = "letmein-the-wrong-one"
 
 
-async def cookie_in(url, **pairs):
+async def cookie_in(url):
     """Begin a session in the store at *url*, and return its cookie."""
     async with serving(ROUTES, url) as site:
-        browser = Browser(site.port)
-        body = "&".join(f"{k}={v}" for k, v in {"who": "me", **pairs}.items())
-        status, _ = await browser.fetch("/set", body)
-        assert status == 200
-        browser.close()
+        with closing(Browser(site.port)) as browser:
+            assert (await browser.fetch("/set", "who=me"))[0] == 200
     return browser.cookie
 
 
 async def answers(url, cookie, *requests):
     """Return status and body of each request: a path, or a path and a body."""
     async with serving(ROUTES, url, session_store_timeout=1.0) as site:
-        browser, stranger = Browser(site.port, cookie), Browser(site.port)
-        assert (await stranger.fetch("/"))[0] == 200
-        said = [await browser.fetch(*one) for one in requests]
-        browser.close()
-        stranger.close()
-    return said
+        with closing(Browser(site.port)) as stranger:
+            assert (await stranger.fetch("/"))[0] == 200
+        with closing(Browser(site.port, cookie)) as browser:
+            return [await browser.fetch(*one) for one in requests]
 
 
 def as_user(url, user, password):
@@ -99,10 +95,9 @@ async def test_a_user_who_may_not_publish(limited, caplog):
     url = as_user(good, "quiet", PASSWORD)
     async with serving(ROUTES, url) as site:
         for cookie in cookies:
-            browser = Browser(site.port, cookie)
-            assert (await browser.fetch("/logout", ""))[0] == 200
+            with closing(Browser(site.port, cookie)) as browser:
+                assert (await browser.fetch("/logout", ""))[0] == 200
             assert browser.cookie == ""
-            browser.close()
         assert await site.manager.count() == 0
     assert caplog.text.count("did not publish it") == 1
     assert "lacks a permission" in caplog.text
@@ -139,14 +134,15 @@ def fill(server):
 
 async def test_a_redis_that_is_full(caplog):
     """F1 F3: with maxmemory reached, who reads is served, and who logs out is out."""
-    with RedisServer("--save", "", *SMALL) as server:
+    with RedisServer("--save", "", *SMALL) as server, ExitStack() as stack:
         async with under_load(server.url) as load:
-            leaving = Browser(load.port)
+            leaving = stack.enter_context(closing(Browser(load.port)))
             await leaving.fetch("/set", "who=leaving")
             await asyncio.to_thread(fill, server)
             full = load.phase()
             await load.until(lambda: full.known[503] >= 32)
-            reader = Browser(load.port, load.people[0].cookie)
+            cookie = load.people[0].cookie
+            reader = stack.enter_context(closing(Browser(load.port, cookie)))
             assert (await reader.fetch("/"))[0] == 200
             handle = load.people[0].handle
             assert (await reader.fetch("/set", "a=1"))[0] == 503
@@ -158,8 +154,7 @@ async def test_a_redis_that_is_full(caplog):
             load.phase()
             server.command("UNLINK", *FILLERS)
             recovery = await load.served()
-            for one in (leaving, reader):
-                one.close()
+            stack.close()
         refused_in_time(full)
         assert full.known[200] > 0
         assert "maxmemory" in caplog.text
@@ -168,11 +163,11 @@ async def test_a_redis_that_is_full(caplog):
 
 async def test_a_replica(caplog):
     """F3: it is readable, and refuses changes as what it is; then it is the master."""
-    with RedisServer("--save", "") as server:
+    with RedisServer("--save", "") as server, ExitStack() as stack:
         url = in_namespace(server.url)
         cookie = await cookie_in(url)
         async with serving(ROUTES, url, session_store_timeout=1.0) as site:
-            browser = Browser(site.port, cookie)
+            browser = stack.enter_context(closing(Browser(site.port, cookie)))
             server.command("REPLICAOF", "127.0.0.1", "1")
             assert (await browser.fetch("/"))[0] == 200
             for request in (("/set", "a=1"), ("/count/n", ""), ("/logout", "")):
@@ -181,14 +176,15 @@ async def test_a_replica(caplog):
                 assert "this server is a replica" in caplog.text
             server.command("REPLICAOF", "NO", "ONE")
             assert (await browser.fetch("/count/n", ""))[0] == 200
-            browser.close()
+            stack.close()
 
 
 async def test_a_key_that_holds_something_else(caplog):
     """F3 R1: a WRONGTYPE key is one visitor's 503; the others of the batch are fine."""
     server = shared_server("standalone")
+    stack = ExitStack()
     async with under_load(server.url) as load:
-        victim = Browser(load.port)
+        victim = stack.enter_context(closing(Browser(load.port)))
         await victim.fetch("/set", "who=victim")
         store = load.site.store
         handle = ticket_in(victim.cookie.partition("=")[2]).handle
@@ -208,7 +204,7 @@ async def test_a_key_that_holds_something_else(caplog):
         await load.served()
         server.command("DEL", key)
         assert (await victim.fetch("/"))[0] == 200
-        victim.close()
+        stack.close()
     all_fine(meanwhile)
     assert "delete it, or change the namespace" in caplog.text
 

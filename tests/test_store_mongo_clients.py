@@ -5,6 +5,7 @@ import gc
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 import pymongo
@@ -15,6 +16,7 @@ from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
 from httpkit import SECRET, Counter
+from httpkit_stores import PATIENCE
 from mongokit import (
     MongoServer,
     mongo_store,
@@ -26,6 +28,7 @@ from mongokit import (
 from tornado_sessions.errors import ConfigurationError, StoreError
 from tornado_sessions.stores.base import Apply, Outcome
 from tornado_sessions.stores.mongo import MongoStore
+from tornado_sessions.stores.mongo_errors import answer_of
 from tornado_sessions.stores.url import store_from_url
 
 
@@ -220,6 +223,31 @@ async def test_a_call_that_is_given_up():
                 handle = f"h{number}"
                 assert (await values(store, handle))["is"] == handle.encode()
             assert len(asyncio.all_tasks()) <= before + 2
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed", "done"])
+async def test_a_driver_that_forgets_to_end(ending):
+    """F1: who gives up is not held up by a driver that swallows the cancellation."""
+    over = []
+
+    async def stubborn():
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(PATIENCE)
+        try:
+            await asyncio.sleep(0 if ending == "done" else PATIENCE)
+        except asyncio.CancelledError:
+            if ending == "failed":
+                raise ConnectionError from None
+            raise
+        finally:
+            over.append(True)
+
+    began = time.monotonic()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(answer_of(stubborn()), 0.05)
+    assert time.monotonic() - began < PATIENCE / 2
+    assert over == [True]
 
 
 async def test_no_server():

@@ -1,24 +1,18 @@
-"""MongoStore: what is in its documents, what makes them unreadable, what is refused."""
+"""MongoStore: what its documents and indexes are, and what makes them unreadable."""
 
-import base64
 import itertools
 import logging
 import time
-import traceback
 from datetime import timedelta
 
-import msgspec
 import pytest
 from bson.datetime_ms import DatetimeMS
-from pymongo import WriteConcern
-from pymongo.errors import OperationFailure
 
-from mongokit import ROOT, MongoServer, apply, mongo_store, new_record, values
-from tornado_sessions.errors import CodecError, StoreError
+from mongokit import ROOT, MongoServer, mongo_store, new_record, values
+from tornado_sessions.errors import CodecError
 from tornado_sessions.stores.base import Apply, Delete, Outcome, Record
 from tornado_sessions.stores.mongo import MongoStore
 from tornado_sessions.stores.mongo_documents import escaped, unescaped
-from tornado_sessions.stores.mongo_errors import answer_of
 from tornado_sessions.testing import FakeClock
 
 APPLIED, GONE, CONFLICT = Outcome.APPLIED, Outcome.GONE, Outcome.CONFLICT
@@ -112,43 +106,6 @@ async def test_what_the_server_has_not_deleted_yet_is_absent(store):
     assert await document(store) is None
 
 
-async def test_nothing_is_upserted(store):
-    """R2, C3: no apply of any form makes a document where there is none."""
-    later = {"expires_at": store.clock() + 86400 * 9}
-    forms = [
-        Apply("none"),
-        Apply("none", {"k": b"1"}),
-        Apply("none", unset=["k"]),
-        Apply("none", meta=later),
-        Apply("none", {"k": b"1"}, expect={"k": None}),
-        Apply("none", {"k": b"1"}, expect_token=b"t"),
-    ]
-    for form in forms:
-        assert await store.commit([form]) == [GONE]
-    several = [Apply(f"none{n}", one.set, one.unset) for n, one in enumerate(forms)]
-    assert await store.commit(several) == [GONE] * len(several)
-    assert await store._collection.count_documents({}) == 1
-
-
-@pytest.mark.parametrize("expect", [{}, {"k": b"v"}], ids=["blind", "expecting"])
-async def test_every_form_of_an_apply_does_the_same(store, expect):
-    """C4, R2: fields are set, taken away and only moved forward, expecting or not."""
-    before = (await store.load(["h"]))[0].meta
-    later, fields = before.expires_at + 9, {"epoch": 7, "ip": "$ip", "principal": None}
-    moves = {"expires_at": later, "last_seen_at": before.last_seen_at - 9}
-    await store.commit([Apply("h", expect=expect, meta={**moves, **fields})])
-    found = (await store.load(["h"]))[0].meta
-    assert found == msgspec.structs.replace(before, expires_at=later, **fields)
-    moves = {"expires_at": before.expires_at - 9, "last_seen_at": later}
-    ttl = (await document(store))["ttl"]
-    await store.commit([Apply("h", {"k": b"$k"}, expect=expect, meta=moves)])
-    last = (await store.load(["h"]))[0]
-    assert last.meta == msgspec.structs.replace(found, last_seen_at=later)
-    assert last.values == {"k": b"$k"}
-    assert (await document(store))["ttl"] == ttl
-    assert await store.find("p") == []
-
-
 async def test_indexes(store):
     """R4: a TTL index, one by principal and one by expiry, made once."""
     await store.close()
@@ -239,138 +196,3 @@ async def test_a_date_of_a_far_future(store):
     far = {"$set": {"ttl": DatetimeMS(1 << 62)}}
     await store._collection.update_one({"_id": "h"}, far)
     assert await values(store) == {"k": b"v"}
-
-
-UNUSABLE = {
-    "a value of another type": new_record("x", {"k": "text"}),
-    "a key of another type": new_record("x", {5: b"v"}),
-    "a principal": new_record("x", principal="\ud800"),
-    "a handle": new_record("\ud800"),
-    "a user agent": new_record("x", user_agent="\ud800"),
-    "an epoch": new_record("x", epoch=1 << 70),
-    "a date": apply(meta={"expires_at": float("nan")}),
-    "no date": apply(meta={"expires_at": None}),
-    "an unknown field": apply(meta={"nonsense": 1}),
-    "an expectation": apply("h", {"k": b"x"}, (), {"k": "text"}),
-    "a token": apply("h", {"k": b"x"}, expect_token="text"),
-    "17 MB": new_record("x", {"k": bytes(17 << 20)}),
-    "17 MB more": apply("h", {"k": bytes(17 << 20)}),
-    "17 MB to expect": apply("h", {"k": b"x"}, (), {"k": bytes(17 << 20)}),
-}
-
-
-@pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
-async def test_an_unusable_change(store, change):
-    """R1: it gets a `StoreError` in its place; nothing of it is stored, all else is."""
-    await store.commit([new_record("a"), new_record("z")])
-    outcomes = await store.commit(
-        [Apply("a", {"k": b"1"}), new_record("new"), change, Apply("z", {"k": b"1"})]
-    )
-    assert isinstance(outcomes[2], StoreError)
-    assert [outcomes[0], outcomes[1], outcomes[3]] == [APPLIED] * 3
-    assert await values(store, "z") == {"k": b"1"}
-    assert await values(store) == {"k": b"v"}
-    assert await store.load(["x"]) == [None]
-
-
-async def test_a_record_that_grows_too_large(store):
-    """R1, F3: what only the server can know is too large is a `StoreError` as well."""
-    await store.commit([new_record("a"), Apply("h", {"big": bytes(12 << 20)})])
-    outcomes = await store.commit(
-        [Apply("h", {"more": bytes(5 << 20)}), Apply("a", {"k": b"1"})]
-    )
-    assert isinstance(outcomes[0], StoreError)
-    assert "16 MiB" in str(outcomes[0])
-    assert outcomes[1] is APPLIED
-    assert set(await values(store)) == {"k", "big"}
-
-
-async def test_a_batch_of_256_with_everything_in_it(store):
-    """R1: each outcome stands where its change stood, in one large mixed batch."""
-    await store.commit([new_record(f"h{n}") for n in range(256)])
-    kinds = [
-        (APPLIED, lambda n: Apply(f"h{n}", {"k": b"1"})),
-        (GONE, lambda n: Apply(f"no{n}", {"k": b"1"})),
-        (CONFLICT, lambda n: Apply(f"h{n}", {"k": b"1"}, (), {"k": b"x"})),
-        (APPLIED, lambda n: Apply(f"h{n}", {"k": b"1"}, (), {"k": b"v"})),
-        (GONE, lambda n: Apply(f"no{n}", {"k": b"1"}, (), {"k": b"v"})),
-        (APPLIED, lambda n: Delete(f"h{n}")),
-        (GONE, lambda n: Delete(f"no{n}")),
-        (CONFLICT, lambda n: new_record(f"h{n}")),
-        (APPLIED, lambda n: new_record(f"new{n}")),
-        (StoreError, lambda n: new_record(f"bad{n}", {"k": None})),
-    ]
-    chosen = [kinds[(n * 7) % len(kinds)] for n in range(256)]
-    outcomes = await store.commit([make(n) for n, (_, make) in enumerate(chosen)])
-    seen = [type(one) if isinstance(one, Exception) else one for one in outcomes]
-    assert seen == [expected for expected, _ in chosen]
-
-
-async def test_the_handle_of_an_expired_record_is_free(store):
-    """R2, R3: also in a batch with handles that are taken, and with the same one twice."""
-    await store.commit([new_record("old"), new_record("live", expires_at=9e9)])
-    store.clock.advance(timedelta(days=2))
-    again = new_record("old", {"n": b"1"}, expires_at=9e9)
-    outcomes = await store.commit([new_record("live"), again, again])
-    assert outcomes == [CONFLICT, APPLIED, CONFLICT]
-    assert await values(store, "old") == {"n": b"1"}
-
-
-async def test_a_write_that_too_few_confirmed():
-    """F3: what the write concern asks for did not come about: not acknowledged."""
-    async with mongo_store("replica set") as store:
-        two = store._collection.with_options(write_concern=WriteConcern(2, 50))
-        store._collection, usual = two, store._collection
-        changes = [
-            new_record(),
-            Apply("h"),
-            Apply("h", expect={"k": None}),
-            Delete("h"),
-        ]
-        for change in changes:
-            with pytest.raises(StoreError, match="more members than the replica set"):
-                await store.commit([change])
-        store._collection = usual
-
-
-def quoted(error, secret):
-    """Tell whether what a log shows of an error has *secret* in it, in some form."""
-    shown = "".join(traceback.format_exception(error)).lower()
-    forms = secret.decode(), secret.hex(), base64.b64encode(secret).decode()
-    return any(form.lower() in shown for form in forms)
-
-
-async def test_errors_of_one_change_quote_no_values(store):
-    """S9: the server says what it found in the document; we do not."""
-    secret = b"5ecret"
-    damage = {"$set": {"values": secret.decode()}}
-    await store._collection.update_one({"_id": "h"}, damage)
-    (outcome,) = await store.commit([Apply("h", {"k": secret})])
-    assert isinstance(outcome, StoreError)
-    assert not quoted(outcome, secret)
-
-
-async def test_errors_of_commands_quote_no_values():
-    """S9: the server repeats the command that it refuses; we do not."""
-    text = "not authorized on db to execute command { update: { k: 5ecret } }"
-    details = {"codeName": "Unauthorized", "errmsg": text}
-
-    async def refused():
-        raise OperationFailure(text, 13, details)
-
-    with pytest.raises(StoreError, match="Unauthorized, code 13") as info:
-        await answer_of(refused())
-    assert isinstance(info.value.__cause__, OperationFailure)
-    assert not quoted(info.value.__cause__, b"5ecret")
-    assert info.value.__context__ is None
-
-
-async def test_a_user_who_may_only_read():
-    """F3: a change is refused with what to ask for."""
-    with MongoServer(auth=True) as server:
-        server.run("createUser", "u", pwd="p", roles=["readAnyDatabase"])
-        url = f"mongodb://u:p@{server.address}/?authSource=admin"
-        async with MongoStore(url) as store:
-            assert await store.load(["h"]) == [None]
-            with pytest.raises(StoreError, match="grant readWrite"):
-                await store.commit([Apply("h", {"k": b"1"})])

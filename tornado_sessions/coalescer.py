@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 import msgspec
@@ -55,7 +56,8 @@ class Coalescer(Generic[T, R]):
         self._queue: deque[_Waiting[T, R]] = deque()
         self._unanswered: deque[_Waiting[T, R]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], float] = {}
+        """The batches under way, and when the last of their callers gives up."""
         self._scheduled = False
 
     def submit(self, item: T) -> asyncio.Future[R]:
@@ -76,7 +78,7 @@ class Coalescer(Generic[T, R]):
         """Wait until nothing is queued or under way."""
         while self._queue or self._running:
             queued = [one.answer for one in self._queue]
-            await asyncio.wait(self._running or queued)
+            await asyncio.wait([*self._running] or queued)
 
     def _dispatch(self) -> None:
         self._scheduled = False
@@ -84,7 +86,7 @@ class Coalescer(Generic[T, R]):
             batch = self._next_batch()
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run(batch))
-                self._running.add(task)
+                self._running[task] = batch[-1].deadline
                 task.add_done_callback(self._finished)
         if not self._running and self._timer is not None:  # all have their answers
             self._timer.cancel()
@@ -101,19 +103,25 @@ class Coalescer(Generic[T, R]):
         return batch
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._dispatch()
 
     def _on_deadline(self) -> None:
-        """Fail what is too late; go on with the oldest of the others, if there is one.
+        """Fail what is too late, and give up a batch for which nobody waits any more.
 
         There is one timer for all, since the deadlines come in the order of `submit`.
         """
         self._timer = None
         self._fail_overdue()
-        if self._unanswered:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._unanswered[0].deadline, self._on_deadline)
+        loop = asyncio.get_running_loop()
+        ahead = [one.deadline for one in islice(self._unanswered, 1)]
+        for task, deadline in self._running.items():
+            if deadline > loop.time():
+                ahead.append(deadline)
+            else:
+                task.cancel()
+        if ahead:
+            self._timer = loop.call_at(min(ahead), self._on_deadline)
 
     def _fail_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -127,7 +135,10 @@ class Coalescer(Generic[T, R]):
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         try:
-            answers = await self._before_deadline(batch)
+            answers = await self._call([one.item for one in batch])
+            if len(answers) != len(batch):  # nobody is left waiting for an answer
+                counts = f"{len(answers)} answers for {len(batch)} items"
+                raise StoreError(f"{self._name}: the store gave {counts}")  # noqa: TRY301
         except Exception as error:
             answers = [self._failure(error) for _ in batch]
         except asyncio.CancelledError:
@@ -135,20 +146,6 @@ class Coalescer(Generic[T, R]):
             _answer(batch, [self._failure(cancelled) for _ in batch])
             raise
         _answer(batch, answers)
-
-    async def _before_deadline(
-        self, batch: list[_Waiting[T, R]]
-    ) -> Sequence[R | Exception]:
-        left = batch[-1].deadline - asyncio.get_running_loop().time()
-        call = self._call([one.item for one in batch])
-        try:
-            answers = await asyncio.wait_for(call, max(left, 0.001))
-        except asyncio.TimeoutError as error:
-            raise self._too_late() from error
-        if len(answers) != len(batch):  # nobody is left waiting for an answer
-            counts = f"{len(answers)} answers for {len(batch)} items"
-            raise StoreError(f"{self._name}: the store gave {counts}")
-        return answers
 
     def _too_late(self) -> StoreError:
         return StoreError(

@@ -106,4 +106,7 @@ def _follow(real: Sent, sent: Sent) -> None:
             sent.set_exception(error)
             sent.exception()
 
-    real.add_done_callback(copy)
+    if real.done():  # as a rule: the socket took it at once
+        copy(real)
+    else:
+        real.add_done_callback(copy)

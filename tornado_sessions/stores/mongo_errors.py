@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from tornado_sessions.stores.mongo_driver import (
 T = TypeVar("T")
 
 UNAUTHORIZED = 13
+_PATIENCE = 0.1
+"""Seconds until a call is cancelled again."""
 _TOO_LARGE = "the record would be larger than 16 MiB, the most that a document may hold"
 _ADVICE = {
     UNAUTHORIZED: "the user has no right to do this; grant readWrite on the database",
@@ -45,20 +48,40 @@ _LOST = "the connection was lost; it is built anew with the next call"
 
 
 async def answer_of(call: Awaitable[T]) -> T:
-    """Wait for *call*.
+    """Wait for *call*, which ends with whoever waits for it.
 
     Raises:
         StoreError: The driver failed; what to do, and the driver's error as the cause.
         BulkWriteError: Some changes of a batch failed.
     """
+    task = asyncio.ensure_future(call)
     try:
-        return await call
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await _ended(task)
+        raise
+    try:
+        return task.result()
     except BulkWriteError:
         raise  # it tells of single changes
     except (PyMongoError, RuntimeError) as error:
         failure = _store_error(error)
     # Outside the handler: a traceback would show the driver's own error as context.
     raise failure
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel *task* until it is over.
+
+    Up to Python 3.11 `asyncio.wait_for`, which PyMongo writes with, forgets that it was
+    cancelled if the write ends at that moment: the driver would go on and wait for the
+    answer of a server that hangs, for half a minute.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_PATIENCE)
+    if not task.cancelled():
+        task.exception()  # nobody asks for it any more, and it need not be logged
 
 
 def code_of(error: StoreError) -> int | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
+
+import msgspec
 
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.redis_changes import SLACK, Operation
@@ -136,10 +139,12 @@ class Calls:
             )
 
 
-def _call(operations: Sequence[Operation], start: Iterable[bytes]) -> Call:
+def _call(operations: Sequence[Operation], start: Sequence[bytes]) -> Call:
     keys = [key for one in operations for key in one.keys]
-    args = [*start, *(arg for one in operations for arg in one.packed())]
-    return Call(COMMIT, keys, args)
+    # One string for all: each argument by itself costs more than what is in it.
+    words = list(chain.from_iterable(one.words() for one in operations))
+    sizes = msgspec.json.encode([*map(len, words)])
+    return Call(COMMIT, keys, (*start, sizes, b"".join(words)))
 
 
 def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:

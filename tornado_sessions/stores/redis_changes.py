@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+
+import msgspec
 
 from tornado_sessions.stores.base import (
     META_FIELDS,
@@ -27,8 +28,7 @@ SLACK = 3600.0
 """Seconds for which an index keeps what is over: the clocks of servers differ."""
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(msgspec.Struct):
     """One thing that the script in `COMMIT` does.
 
     Args:
@@ -47,10 +47,9 @@ class Operation:
     index: Operation | None = None
     index_first: bool = False
 
-    def packed(self) -> Iterable[bytes]:
-        """Return it as arguments of the script."""
-        counts = (b"%d" % len(self.keys), b"%d" % len(self.args))
-        return chain((self.kind, *counts), self.args)
+    def words(self) -> list[bytes]:
+        """Return it as the script reads it."""
+        return [self.kind, b"%d" % len(self.keys), b"%d" % len(self.args), *self.args]
 
 
 class Operations:

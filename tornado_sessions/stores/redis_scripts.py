@@ -86,8 +86,8 @@ return number
 
 COMMIT = Script(
     """
--- ARGV: now, seconds of slack, channel of ends, then the operations: kind, number of
--- keys, number of arguments, the arguments
+-- ARGV: now, seconds of slack, channel of ends, the sizes of words, the words in one
+-- string: kind of an operation, its number of keys, of arguments, and the arguments
 -- Returns {one letter for each operation, why an end was not published or '',
 --   what the letters E and O need to say, …}
 --   A applied, G gone, C conflict, E error (message),
@@ -235,11 +235,17 @@ function operation.unindex(keys, args)
   return 'A'
 end
 
-local letters, at, key = {}, 4, 1
-while at <= #ARGV do
-  local kind, n_keys, n_args = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+local words, start = {}, 1
+for i, size in ipairs(cjson.decode(ARGV[4])) do
+  words[i] = string.sub(ARGV[5], start, start + size - 1)
+  start = start + size
+end
+
+local letters, at, key = {}, 1, 1
+while at <= #words do
+  local kind, n_keys, n_args = words[at], tonumber(words[at + 1]), tonumber(words[at + 2])
   local keys = slice(KEYS, key, key + n_keys - 1)
-  local args = slice(ARGV, at + 3, at + 2 + n_args)
+  local args = slice(words, at + 3, at + 2 + n_args)
   key, at = key + n_keys, at + 3 + n_args
   local fine, letter = pcall(operation[kind], keys, args)
   if not fine then
