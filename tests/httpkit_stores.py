@@ -221,13 +221,21 @@ async def making_stores(kind, folder):
             await store.cleaned_up()
 
 
+QUICK = {*BOTH, "sqlite", "redis", "mongo"}
+"""The others differ from these in how they are reached, or have files of their own."""
+
+
 def on_stores(*kinds):
     """Run a test with stores of each kind, which its fixture ``make_store`` makes.
 
     Args:
         *kinds: See `making_stores`.
     """
-    return pytest.mark.parametrize("make_store", kinds, indirect=True)
+    each = [
+        kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in kinds
+    ]
+    return pytest.mark.parametrize("make_store", each, indirect=True)
 
 
 on_both_paths = on_stores(*BOTH)

@@ -37,8 +37,8 @@ RULES = [
         "T": (1, 2, 3, 4, 5, 6, 8),
         "K": range(1, 6),
         "E": range(1, 4),
-        "F": range(2, 6),
-        "P": range(3, 7),
+        "F": range(1, 6),
+        "P": range(1, 8),
     }.items()
     for number in numbers
 ]

@@ -13,8 +13,8 @@ from mongokit import MongoServer, apply, mongo_store, new_record, values
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.base import Apply, Delete, Outcome
 from tornado_sessions.stores.mongo import MongoStore
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_changes import Changes
-from tornado_sessions.stores.mongo_errors import answer_of
 from tornado_sessions.testing import FakeClock
 
 APPLIED, GONE, CONFLICT = Outcome.APPLIED, Outcome.GONE, Outcome.CONFLICT

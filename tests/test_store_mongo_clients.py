@@ -28,8 +28,10 @@ from mongokit import (
 from tornado_sessions.errors import ConfigurationError, StoreError
 from tornado_sessions.stores.base import Apply, Outcome
 from tornado_sessions.stores.mongo import MongoStore
-from tornado_sessions.stores.mongo_errors import answer_of
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.url import store_from_url
+
+KINDS = [pymongo.AsyncMongoClient, MotorClient, AsyncIOMotorClient]
 
 
 def places(url, **kwargs):
@@ -129,9 +131,7 @@ async def test_writes_must_be_acknowledged():
     assert len(asyncio.all_tasks()) == 1
 
 
-@pytest.mark.parametrize(
-    "kind", [MotorClient, AsyncIOMotorClient, pymongo.AsyncMongoClient]
-)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_client_that_is_handed_in_stays_open(kind):
     """R4: what others have made is theirs to close, and theirs to name a database."""
     client = kind(shared_mongo() + "theirs")
@@ -162,19 +162,25 @@ async def test_a_client_with_ideas_of_its_own():
         await store._collection.drop()
 
 
-def test_a_client_of_another_loop():
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_of_another_loop(kind):
     """T8, F3: a client that is handed in serves one loop; the error says what to do."""
 
     async def use(client):
         async with MongoStore(client, namespace="two_loops") as store:
             await store.clear()
 
-    client: pymongo.AsyncMongoClient = pymongo.AsyncMongoClient(shared_mongo())
+    async def close(client):
+        closing = client.close()
+        if closing is not None:
+            await closing
+
+    client = kind(shared_mongo())
     loop = asyncio.new_event_loop()
     loop.run_until_complete(use(client))
     with pytest.raises(StoreError, match="give a URL instead"):
-        asyncio.run(use(client))
-    loop.run_until_complete(client.close())
+        asyncio.run(asyncio.wait_for(use(client), PATIENCE))
+    loop.run_until_complete(close(client))
     loop.close()
 
 

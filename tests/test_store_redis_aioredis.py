@@ -3,7 +3,9 @@
 It imports on Python 3.10 at the latest: ``tox -e aioredis`` runs this.
 """
 
+import importlib
 import warnings
+from typing import Any
 from unittest import IsolatedAsyncioTestCase
 
 import pytest
@@ -15,13 +17,13 @@ from tornado_sessions import ConfigurationError
 from tornado_sessions.stores.redis import RedisStore
 from tornado_sessions.testing import StoreConformance
 
-aioredis = None
+aioredis: Any
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports distutils
     try:
-        import aioredis
+        aioredis = importlib.import_module("aioredis")
     except (ImportError, TypeError):  # TypeError: a newer Python
-        pass
+        aioredis = None
 
 
 @pytest.fixture(autouse=True)

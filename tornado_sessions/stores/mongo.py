@@ -17,10 +17,10 @@ from tornado_sessions.stores.base import (
     Store,
     checked_namespace,
 )
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_changes import Changes
 from tornado_sessions.stores.mongo_client import ClientSource
 from tornado_sessions.stores.mongo_documents import is_text, record_of
-from tornado_sessions.stores.mongo_errors import answer_of
 from tornado_sessions.stores.mongo_indexes import make_indexes
 
 _PAGE = 1000

@@ -16,6 +16,7 @@ from tornado_sessions.stores.base import (
     Outcome,
     unusable,
 )
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_documents import document_of, is_text
 from tornado_sessions.stores.mongo_driver import (
     BulkWriteError,
@@ -24,7 +25,7 @@ from tornado_sessions.stores.mongo_driver import (
     ReadPreference,
     UpdateOne,
 )
-from tornado_sessions.stores.mongo_errors import answer_of, item_error, unconfirmed
+from tornado_sessions.stores.mongo_errors import item_error, unconfirmed
 from tornado_sessions.stores.mongo_updates import NOT_AS_EXPECTED, update_of
 
 T = TypeVar("T")

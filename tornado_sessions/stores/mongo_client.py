@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.stores.mongo_calls import ended
 from tornado_sessions.stores.mongo_driver import (
     AsyncMongoClient,
     CodecOptions,
@@ -103,10 +104,10 @@ class _Kept:
     async def _keep(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await self._over.wait()
-        try:
-            await asyncio.wait_for(self._client.close(), _GOODBYE)
-        except asyncio.TimeoutError:
-            await self._client.close()  # the second time it asks no server
+        closing = asyncio.ensure_future(self._client.close())
+        await asyncio.wait([closing], timeout=_GOODBYE)
+        await ended(closing)
+        await self._client.close()  # this time, if it was cancelled, it asks no server
 
 
 def _client(url: str) -> AsyncMongoClient[Any]:

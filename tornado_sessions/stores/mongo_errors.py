@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.mongo_driver import (
     AutoReconnect,
-    BulkWriteError,
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
@@ -18,11 +16,7 @@ from tornado_sessions.stores.mongo_driver import (
     WriteError,
 )
 
-T = TypeVar("T")
-
 UNAUTHORIZED = 13
-_PATIENCE = 0.1
-"""Seconds until a call is cancelled again."""
 _TOO_LARGE = "the record would be larger than 16 MiB, the most that a document may hold"
 _ADVICE = {
     UNAUTHORIZED: "the user has no right to do this; grant readWrite on the database",
@@ -41,47 +35,19 @@ _NO_PRIMARY = (
     "replicaSet=… in the URL, so that the driver finds the primary after an election"
 )
 _NO_ANSWER = "the server did not answer in time; see whether it runs and is reachable"
-_OTHER_LOOP = (
-    "(A client belongs to one event loop; where there are more, give a URL instead.)"
+OTHER_LOOP = (
+    "a client belongs to one event loop; where there are more, give a URL instead"
 )
 _LOST = "the connection was lost; it is built anew with the next call"
 
 
-async def answer_of(call: Awaitable[T]) -> T:
-    """Wait for *call*, which ends with whoever waits for it.
-
-    Raises:
-        StoreError: The driver failed; what to do, and the driver's error as the cause.
-        BulkWriteError: Some changes of a batch failed.
-    """
-    task = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        await _ended(task)
-        raise
-    try:
-        return task.result()
-    except BulkWriteError:
-        raise  # it tells of single changes
-    except (PyMongoError, RuntimeError) as error:
-        failure = _store_error(error)
-    # Outside the handler: a traceback would show the driver's own error as context.
-    raise failure
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    """Cancel *task* until it is over.
-
-    Up to Python 3.11 `asyncio.wait_for`, which PyMongo writes with, forgets that it was
-    cancelled if the write ends at that moment: the driver would go on and wait for the
-    answer of a server that hangs, for half a minute.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_PATIENCE)
-    if not task.cancelled():
-        task.exception()  # nobody asks for it any more, and it need not be logged
+def store_error(error: PyMongoError | RuntimeError) -> StoreError:
+    """Return what is raised for *error*."""
+    if isinstance(error, OperationFailure):
+        return _refused(error, error.code or 0, error.details or {})
+    failure = StoreError(f"MongoDB: {_trouble(error)}")
+    failure.__cause__ = error
+    return failure
 
 
 def code_of(error: StoreError) -> int | None:
@@ -102,14 +68,6 @@ def unconfirmed(errors: list[Mapping[str, Any]]) -> StoreError:
     return StoreError(f"{failure}; whether the changes stay is open")
 
 
-def _store_error(error: PyMongoError | RuntimeError) -> StoreError:
-    if isinstance(error, OperationFailure):
-        return _refused(error, error.code or 0, error.details or {})
-    failure = StoreError(f"MongoDB: {_trouble(error)}")
-    failure.__cause__ = error
-    return failure
-
-
 def _refused(
     error: OperationFailure, code: int, details: Mapping[str, Any]
 ) -> StoreError:
@@ -123,7 +81,7 @@ def _refused(
 
 def _trouble(error: PyMongoError | RuntimeError) -> str:
     if isinstance(error, RuntimeError):
-        return f"{error} {_OTHER_LOOP}"
+        return f"{OTHER_LOOP} ({error})"
     if isinstance(error, NotPrimaryError):
         return _NO_PRIMARY
     if isinstance(error, ServerSelectionTimeoutError):

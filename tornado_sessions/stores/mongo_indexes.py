@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from tornado_sessions.errors import StoreError
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_driver import IndexModel
-from tornado_sessions.stores.mongo_errors import UNAUTHORIZED, answer_of, code_of
+from tornado_sessions.stores.mongo_errors import UNAUTHORIZED, code_of
 
 log = logging.getLogger("tornado_sessions")
 

@@ -6,6 +6,8 @@ common, and inside a script there is only the text: so both are told by their wo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tornado_sessions.errors import StoreError
 
 _ADVICE = (
@@ -34,9 +36,13 @@ _ADVICE = (
         "this server is a replica: connect to the master, through Sentinel for example",
     ),
     (("BusyLoading", "LOADING"), "Redis is still loading its data; try again"),
+    (
+        ("NOREPLICAS",),
+        "fewer replicas are connected than min-replicas-to-write demands",
+    ),
     (("MISCONF",), "Redis cannot write to its disk; its log says why"),
     (
-        ("ClusterDown", "CLUSTERDOWN", "SlotNotCovered", "ClusterError"),
+        ("ClusterDown", "CLUSTERDOWN", "SlotNotCovered", "RedisCluster"),
         "the cluster has no master for some of its slots",
     ),
     (("MasterNotFound",), "no Sentinel knows a master; check the name of the service"),
@@ -75,3 +81,11 @@ def explained(error: Exception | str) -> StoreError:
     if not isinstance(error, str):
         failure.__cause__ = error
     return failure
+
+
+def _words(error: BaseException | None) -> Iterator[str]:
+    """Yield what *error* says and is called, then the same of what it came from."""
+    while error is not None:
+        yield from (cls.__name__ for cls in type(error).__mro__)
+        yield str(error)
+        error = error.__cause__ or error.__context__

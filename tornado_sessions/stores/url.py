@@ -111,4 +111,5 @@ def _split(url: str, known: Sequence[str] | None = None) -> tuple[str, dict[str,
 def safe_url(url: object) -> str:
     """Return *url* for an error message, without a password."""
     text = repr(url)
-    return f"{text.split('://')[0]}://…'" if "@" in text else text
+    secret = "@" in text or "password" in text.lower()
+    return f"{text.split('://')[0]}://…'" if secret else text
