@@ -168,7 +168,9 @@ class MongoServer:
         self.start()
 
     def pause(self):
+        """Stop the process where it is; return when it has stopped."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self):
         self._process.send_signal(signal.SIGCONT)

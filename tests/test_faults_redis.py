@@ -143,7 +143,8 @@ def replicated(sentinels):
     eventually(has_it, "it is replicated")
 
 
-async def test_a_master_that_is_killed():
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_master_that_is_replaced(fault):
     """F1 C2: the replica takes over; lost is at most what it was not sent yet."""
     with RedisSentinel() as sentinels:
         async with under_load(sentinels.url) as load:
@@ -152,18 +153,20 @@ async def test_a_master_that_is_killed():
             certain = {one: one.acknowledged for one in load.people}
             await asyncio.to_thread(replicated, sentinels)
             down = load.phase()
-            old.kill()
-            await load.until(lambda: down.known[503] >= 32)
+            getattr(old, fault)()
+            await load.until(lambda: down.known[503] >= 16)
             for one, number in certain.items():  # nobody can acknowledge anything now
                 one.forgiven = one.acknowledged - number
             await asyncio.to_thread(sentinels.promoted, old)
             recovery = await recovered(load)
-            await asyncio.to_thread(old.restart)
+            if fault == "kill":
+                await asyncio.to_thread(old.restart)
+            old.resume()
             await recovered(load)
             after = connections(*sentinels.data)
             lost = sum([load.lost(one) for one in load.people])
     figure(
-        "the master is killed",
+        f"Sentinel: {fault} the master",
         down=down,
         recovery=recovery,
         before=before,
@@ -231,7 +234,7 @@ async def test_scripts_that_are_flushed():
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 async def test_a_fault_again_and_again(request, kind):
     """F1 F5: twenty of them leave no connection, task or memory behind."""
-    deadline = 0.15
+    deadline = 0.25 if kind == "cluster" else 0.1  # it asks for the topology first
     with RedisServer("--save", "") as server:
         whole = request.getfixturevalue("cluster") if kind == "cluster" else server
         nodes = whole.nodes if kind == "cluster" else [server]

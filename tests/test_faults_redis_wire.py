@@ -2,16 +2,20 @@
 
 import asyncio
 import random
+from contextlib import closing, suppress
 
 import pytest
+import redis
 import redis.asyncio as redis_asyncio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 
 from faultkit import (
+    ROUTES,
     SLACK,
     Browser,
-    Proxy,
     all_fine,
     figure,
     gone,
@@ -20,8 +24,9 @@ from faultkit import (
     under_load,
 )
 from httpkit import serving
-from rediskit import shared_server
-from serverkit import Count, Read, Set
+from proxykit import Proxy
+from rediskit import shared_redis, shared_server
+from tornado_sessions import StoreError
 from tornado_sessions.stores.redis import RedisStore
 from tornado_sessions.stores.redis_scripts import COMMIT
 from tornado_sessions.stores.url import store_from_url
@@ -170,9 +175,37 @@ async def test_a_commit_whose_answer_is_lost(proxy, make):
     figure("lost answers", lost=lost)
 
 
+async def test_a_redirected_commit_whose_answer_is_lost(monkeypatch):
+    """C2: nor is one sent again that went to another node of a cluster (MOVED)."""
+    lost: list = []
+    read = AbstractConnection.read_response
+
+    async def lossy(connection, **options):
+        answer = await read(connection, **options)
+        if lost or not isinstance(answer, list) or answer[:1] != [b"A"]:
+            return answer
+        lost.append(answer)
+        await connection.disconnect()
+        raise redis.ConnectionError("the answer was lost")
+
+    async with serving(ROUTES, in_namespace(shared_redis("cluster"))) as site:
+        with closing(Browser(site.port)) as browser:
+            assert (await browser.fetch("/count/n", ""))[0] == 200
+        session = await read_session(site.application, browser.cookie)
+        slots = site.store._transport._client.nodes_manager.slots_cache
+        slot = key_slot(site.store._layout.place(session.handle)[1])
+        slots[slot] = next(one for one in slots.values() if one != slots[slot])
+        monkeypatch.setattr(AbstractConnection, "read_response", lossy)
+        with suppress(StoreError):
+            await session.mutate("n", lambda number: number + 1, 0)
+        assert lost
+        monkeypatch.undo()
+        session = await read_session(site.application, browser.cookie)
+        assert session["n"] == 2
+
+
 async def test_one_session_in_sixteen_tabs_while_redis_hangs(proxy):
     """F1: mutations that take turns do not wait for one deadline each."""
-    routes = [("/", Read), ("/set", Set), ("/count/(.+)", Count)]
     store = in_namespace(proxy.url)
 
     async def hang_at_commits(asked, answer):
@@ -181,7 +214,7 @@ async def test_one_session_in_sixteen_tabs_while_redis_hangs(proxy):
             return None
         return answer
 
-    async with serving(routes, store, session_store_timeout=DEADLINE) as site:
+    async with serving(ROUTES, store, session_store_timeout=DEADLINE) as site:
         browser = Browser(site.port)
         assert (await browser.fetch("/set", "who=me"))[0] == 200
         tabs = [Browser(site.port, browser.cookie) for _ in range(16)]
@@ -237,6 +270,7 @@ async def test_requests_that_are_cancelled(proxy):
                 task.cancel()
             done = await asyncio.gather(*each, return_exceptions=True)
             for person, session in list(zip(load.people, done, strict=True))[1::2]:
+                assert not isinstance(session, BaseException)
                 assert session["who"] == person.name
         await gone(lambda: load.site.manager._link._loads._queue)
         await load.served()

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -105,8 +107,16 @@ class CookieCarrier:
                 self._verified.remember(value, secret)
         return content
 
-    def visit(self, handler: Handler) -> Visit:
-        """Return what the manager needs to know of the request, as things are now."""
+    def visit_of(self, handler: Handler) -> Callable[[], Visit]:
+        """Return what tells the manager about the request, as things are then."""
+        # A session that kept the handler alive would make a cycle of each request,
+        # and the garbage collector would have to look for it.
+        return partial(self._visit, weakref.ref(handler))
+
+    def _visit(self, known: weakref.ref[Handler]) -> Visit:
+        handler = known()
+        if handler is None:  # and its response has gone out
+            return Visit(started=True)
         request = handler.request
         return Visit(
             ip=request.remote_ip or "",

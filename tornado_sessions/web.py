@@ -136,13 +136,12 @@ class SessionMixin(RequestHandler):
 
     async def _session_load(self) -> Session | None:
         manager = SessionManager.of(self.application)
-        tickets = CookieCarrier.of(self.application).tickets(self)
+        carrier = CookieCarrier.of(self.application)
+        tickets = carrier.tickets(self)
         if not tickets:
             return None
         try:
-            return await manager.load(
-                tickets, partial(CookieCarrier.of(self.application).visit, self)
-            )
+            return await manager.load(tickets, carrier.visit_of(self))
         except StoreError as error:
             if manager.config.on_store_error == "fail":
                 raise
@@ -157,10 +156,8 @@ class SessionMixin(RequestHandler):
         if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
             message = "the session is not loaded yet; await self.load_session() first"
             return manager.new_session(sealed=SessionError(message))
-        CookieCarrier.of(self.application)  # refuses settings that cannot work
-        self._visitor_session = manager.new_session(
-            partial(CookieCarrier.of(self.application).visit, self)
-        )
+        carrier = CookieCarrier.of(self.application)  # refuses what cannot work
+        self._visitor_session = manager.new_session(carrier.visit_of(self))
         return self._visitor_session
 
     # -- out: the commit ---------------------------------------------------------

@@ -58,6 +58,9 @@ class RedisStore(Store):
     """
 
     expires_natively = True
+    # With one batch at a time the server would sleep while Redis works, and a node of a
+    # cluster that hangs would hold up the others; with many the batches would be small.
+    parallel = 4
 
     def __init__(
         self,
