@@ -7,7 +7,7 @@ from tornado.web import HTTPError
 
 from httpkit import Acts, Counter, Page, serving, session_cookies
 from httpkit_stores import AsyncStore, on_every_store, soon
-from tornado_sessions import SessionError, StoreError
+from tornado_sessions import SessionError, SessionManager, StoreError
 
 
 class Watched(Counter):
@@ -266,3 +266,26 @@ async def test_a_store_that_cannot_be_opened():
         visitor = site.visitor()
         assert (await visitor.get()).code == 200
         assert (await visitor.post()).code == 503
+
+
+async def test_a_store_that_hangs_when_it_is_opened():
+    """F1: all who come meanwhile share one attempt: none waits for two deadlines."""
+    attempts = []
+
+    class Hanging(AsyncStore):
+        async def open(self):
+            attempts.append(self)
+            await asyncio.Event().wait()
+
+    manager = SessionManager(Hanging(), store_timeout=0.2)
+    waiting = [asyncio.ensure_future(manager.count()) for _ in range(8)]
+    waiting[0].cancel()
+    done = await soon(asyncio.gather(*waiting, return_exceptions=True))
+    assert isinstance(done[0], asyncio.CancelledError)
+    assert {str(error) for error in done[1:]} == {
+        "open: the store did not answer within 0.2 s"
+    }
+    assert len(attempts) == 1
+    with pytest.raises(StoreError):
+        await manager.count()
+    assert len(attempts) == 2

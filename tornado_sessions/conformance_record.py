@@ -276,6 +276,8 @@ class RecordConformance(StoreCase):
         later = {"last_seen_at": now + 50, "expires_at": now + 200}
         earlier = {"last_seen_at": now + 1, "expires_at": now + 1, "epoch": 1}
         await self._do(Apply(handle="h", meta=later), Apply(handle="h", meta=earlier))
+        held: Mapping[str, bytes | None] = {"k": b"v"}
+        await self._do(Apply("h", expect=held, expect_token=TOKEN, meta=earlier))
         meta = (await self._record()).meta
         self.assertEqual((meta.last_seen_at, meta.expires_at), (now + 50, now + 200))
         self.assertEqual(meta.epoch, 1)

@@ -37,22 +37,31 @@ class StoreLink:
         self._timeout = timeout
         self._on_open = on_open
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._warned = False
 
     async def open(self) -> None:
-        """Open the store in the running loop, unless that was done."""
+        """Open the store in the running loop, unless that was done.
+
+        All who come meanwhile share one attempt, and its failure (F1).
+        """
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             return
-        if self._opening is None or self._opening[0] is not loop:
-            self._opening = (loop, asyncio.Lock())
-        async with self._opening[1]:
-            if self._loop is not loop:
-                self._warn_if_forked()
-                await self._within("open", self.store.open())
-                self._attach()
-                self._loop = loop
+        if self.store.immediate:
+            await self._open(loop)
+            return
+        opening = self._opening
+        if opening is None or opening.done() or opening.get_loop() is not loop:
+            opening = self._opening = loop.create_task(self._open(loop))
+            opening.add_done_callback(_retrieved)
+        await asyncio.shield(opening)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._warn_if_forked()
+        await self._within("open", self.store.open())
+        self._attach()
+        self._loop = loop
 
     async def close(self) -> None:
         """Let what is under way end, and close the store. The next use opens again."""
@@ -132,6 +141,12 @@ class StoreLink:
                 "store that processes share, such as sqlite:///sessions.db",
                 type(self.store).__name__,
             )
+
+
+def _retrieved(opening: asyncio.Task[None]) -> None:
+    """Have no warning of an error that nobody waited for any more."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _as_store_error(name: str, error: Exception) -> StoreError:

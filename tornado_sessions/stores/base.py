@@ -192,7 +192,7 @@ class Store(ABC):
     """True if no method ever suspends: calls are then made without batching."""
     parallel: ClassVar[int] = 1
     """How many batches of one kind may be under way at once."""
-    expires_natively: ClassVar[bool] = False
+    expires_natively: bool = False
     """True if the database deletes expired records itself: no sweeper is started."""
     shared: ClassVar[bool] = True
     """True if several processes see the same records."""

@@ -57,7 +57,7 @@ class MongoStore(Store):
     # machines; meanwhile the next ones are on their way over connections of their own.
     # More than a few would make the batches small, and each costs a command.
     parallel = 4
-    expires_natively: bool = True  # type: ignore[misc]  # known when it is open
+    expires_natively = True  # corrected when it is open
 
     def __init__(
         self,

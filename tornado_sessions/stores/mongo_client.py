@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.stores.keeper import Keeper
 from tornado_sessions.stores.mongo_calls import ended
 from tornado_sessions.stores.mongo_driver import (
     AsyncMongoClient,
@@ -56,7 +57,7 @@ class ClientSource:
             _check_url(self._url)
         self._database = database
         self._client = client_or_url
-        self._kept: _Kept | None = None
+        self._keeper: Keeper | None = None
 
     def collection(self, name: str) -> Any:
         """Return that collection, of a new client if there is a URL; does no I/O."""
@@ -64,14 +65,14 @@ class ClientSource:
             return self._checked(self._client, name)
         client = _client(self._url)
         collection = self._checked(client, name)
-        self._kept = _Kept(client)
+        self._keeper = Keeper(partial(_say_goodbye, client))
         return collection
 
     async def close(self) -> None:
         """Close the client if it is our own."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            await kept.close()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.close()
 
     def _checked(self, client: Any, name: str) -> Any:
         if self._database is not None:
@@ -83,31 +84,11 @@ class ClientSource:
         return database.get_collection(name, codec_options=_OURS)
 
 
-class _Kept:
-    """A client of our own. It is bound to its event loop, and ends with that.
-
-    Nobody closes a store when Tornado's `AsyncHTTPTestCase` ends its loop; but its
-    tasks are cancelled then, and the client is closed by one of them.
-    """
-
-    def __init__(self, client: AsyncMongoClient[Any]) -> None:
-        self._client = client
-        self._over = asyncio.Event()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    async def close(self) -> None:
-        """Close the client, unless its loop is another one, which does it or is over."""
-        if self._keeper.get_loop() is asyncio.get_running_loop():
-            self._over.set()
-            await asyncio.wait([self._keeper])
-
-    async def _keep(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._over.wait()
-        closing = asyncio.ensure_future(self._client.close())
-        await asyncio.wait([closing], timeout=_GOODBYE)
-        await ended(closing)
-        await self._client.close()  # this time, if it was cancelled, it asks no server
+async def _say_goodbye(client: AsyncMongoClient[Any]) -> None:
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.wait([closing], timeout=_GOODBYE)
+    await ended(closing)
+    await client.close()  # this time, if it was cancelled, it asks no server
 
 
 def _client(url: str) -> AsyncMongoClient[Any]:
