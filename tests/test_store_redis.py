@@ -7,6 +7,7 @@ import redis.asyncio as redis_asyncio
 from rediskit import shared_redis, shared_server
 from tornado_sessions.stores.base import Outcome
 from tornado_sessions.stores.redis import RedisStore
+from tornado_sessions.stores.redis_transport import Command
 from tornado_sessions.testing import StoreConformance
 
 APPLIED = Outcome.APPLIED
@@ -23,7 +24,7 @@ class RedisConformance(StoreConformance):
     async def corrupt(self, store, handle):
         _, key, _ = store._layout.place(handle)
         (answer,) = await store._transport.send(
-            [(key, (b"HSET", key, b"epoch", b'"x'))]
+            [Command((b"HSET", key, b"epoch", b'"x'), key)]
         )
         assert answer == 0  # it was there
 

@@ -15,6 +15,7 @@ from parts import require_part
 from rediskit import shared_redis
 from tornado_sessions import ConfigurationError
 from tornado_sessions.stores.redis import RedisStore
+from tornado_sessions.stores.redis_transport import Command
 from tornado_sessions.testing import StoreConformance
 
 aioredis: Any
@@ -45,7 +46,7 @@ class TestAioredis(StoreConformance, IsolatedAsyncioTestCase):
     async def corrupt(self, store, handle):
         _, key, _ = store._layout.place(handle)
         (answer,) = await store._transport.send(
-            [(key, (b"HSET", key, b"epoch", b'"x'))]
+            [Command((b"HSET", key, b"epoch", b'"x'), key)]
         )
         assert answer == 0  # it was there
 

@@ -9,6 +9,7 @@ from rediskit import RedisCluster, shared_redis
 from tornado_sessions import StoreError
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome, Record
 from tornado_sessions.stores.redis import RedisStore
+from tornado_sessions.stores.redis_transport import Command
 from tornado_sessions.testing import FakeClock
 
 APPLIED, GONE = Outcome.APPLIED, Outcome.GONE
@@ -49,7 +50,7 @@ async def ask(store, *command):
     words = [
         word if isinstance(word, bytes) else str(word).encode() for word in command
     ]
-    (answer,) = await store._transport.send([(words[1], tuple(words))])
+    (answer,) = await store._transport.send([Command(words, words[1])])
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from tornado_sessions.errors import SessionConflict
+from tornado_sessions.errors import SessionConflict, StoreError
 from tornado_sessions.link import StoreLink
 from tornado_sessions.plan import Planner
 from tornado_sessions.session import Session
@@ -19,6 +19,14 @@ from tornado_sessions.values import shown, stored_name
 ATTEMPTS = 64
 _PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
+
+
+class _Turn:
+    """Whose turn it is to change one key of one session."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.failures = 0
 
 
 class Mutation:
@@ -34,7 +42,7 @@ class Mutation:
         self._link = link
         self._planner = planner
         self._settlement = settlement
-        self._turns: weakref.WeakValueDictionary[object, asyncio.Lock] = (
+        self._turns: weakref.WeakValueDictionary[object, _Turn] = (
             weakref.WeakValueDictionary()
         )
 
@@ -48,17 +56,24 @@ class Mutation:
         if session.stored.unsaved(name):
             await self._settlement.commit(session)
         turn = self._turn(session.handle, name)
-        outdated = turn.locked()
-        async with turn:
-            if outdated:
-                await self._reload(session, name)
-            return await self._attempts(session, name, fn, default)
+        outdated, failures = turn.lock.locked(), turn.failures
+        async with turn.lock:
+            if failures != turn.failures:
+                # Else each of those who wait would wait for a deadline of its own (F1).
+                raise StoreError("the store failed whoever changed the key before")
+            try:
+                if outdated:
+                    await self._reload(session, name)
+                return await self._attempts(session, name, fn, default)
+            except StoreError:
+                turn.failures += 1
+                raise
 
-    def _turn(self, handle: str, name: str) -> asyncio.Lock:
+    def _turn(self, handle: str, name: str) -> _Turn:
         place = (id(asyncio.get_running_loop()), handle, name)
         turn = self._turns.get(place)
         if turn is None:
-            turn = self._turns[place] = asyncio.Lock()
+            turn = self._turns[place] = _Turn()
         return turn
 
     async def _attempts(

@@ -168,7 +168,8 @@ class RedisStore(Store):
     async def count(self) -> int:
         await self.open()
         lowest = b"(%r" % self.clock()
-        return sum(await self._calls.ask(COUNT, self._layout.live, lowest, b"+inf"))
+        replies = await self._calls.ask(COUNT, self._layout.live, lowest, b"+inf")
+        return sum(number for (number,) in replies)
 
     async def clear(self) -> None:
         await self.open()

@@ -14,7 +14,7 @@ from tornado_sessions.stores.redis_changes import SLACK, Operation
 from tornado_sessions.stores.redis_errors import explained
 from tornado_sessions.stores.redis_layout import Layout, principal_of
 from tornado_sessions.stores.redis_scripts import COMMIT, Script
-from tornado_sessions.stores.redis_transport import Call, Transport
+from tornado_sessions.stores.redis_transport import Call, Command, Transport
 
 log = logging.getLogger("tornado_sessions")
 
@@ -97,7 +97,7 @@ class Calls:
         """Delete every key that matches *pattern*, on every master."""
         try:
             async for keys in self._transport.scan(pattern):
-                commands = [(key, (b"UNLINK", key)) for key in keys]
+                commands = [Command((b"UNLINK", key), key) for key in keys]
                 for answer in await self._transport.send(commands):
                     if isinstance(answer, Exception):
                         raise answer  # noqa: TRY301

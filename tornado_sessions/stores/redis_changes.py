@@ -65,12 +65,12 @@ class Operations:
         self._layout = layout
         self._by_slot = by_slot
 
-    def of(self, change: Change) -> Operation:
+    def of(self, change: Change, now: float) -> Operation:
         """Return the operation for *change*; an error if it cannot be stored."""
         if isinstance(change, Create):
             return self._create(change)
         if isinstance(change, Apply):
-            return self._apply(change)
+            return self._apply(change, now)
         return self._delete(change)
 
     def index(self, principal: str, handle: bytes, expires: bytes) -> Operation:
@@ -100,7 +100,7 @@ class Operations:
         self._keep_index(operation, meta.principal, expires, first=True)
         return operation
 
-    def _apply(self, change: Apply) -> Operation:
+    def _apply(self, change: Apply, now: float) -> Operation:
         clocks = [
             meta_field(name, change.meta[name]) if name in change.meta else b""
             for name in ("expires_at", "last_seen_at")
@@ -110,7 +110,10 @@ class Operations:
         operation = self._on_record(b"apply", change.handle, *clocks, expected, b"")
         principal = change.meta.get("principal", change.principal)
         first = "principal" in change.meta
-        if self._keep_index(operation, principal, clocks[0], first=first):
+        # Without an expiry a place is kept until the script tells the one that is there.
+        expires = clocks[0] or b"%r" % (now + SLACK)
+        self._keep_index(operation, principal, expires, first=first)
+        if principal is not None and (clocks[0] or not self._by_slot):
             operation.args[4] = meta_field("principal", principal)
         set_meta, unset_meta = _meta_changes(change.meta)
         unset = [*unset_meta, *map(value_field, change.unset)]
@@ -139,21 +142,15 @@ class Operations:
         expires: bytes,
         *,
         first: bool,
-    ) -> bool:
-        """Have the index of *principal* hold what *operation* writes.
-
-        False if that has to wait until the script tells what is missing.
-        """
+    ) -> None:
+        """Have the index of *principal* hold what *operation* writes."""
         if principal is None:
-            return False
+            return
         if not self._by_slot:
             operation.keys.append(self._layout.principal(principal))
-        elif expires:
+        else:
             operation.index = self.index(principal, operation.args[0], expires)
             operation.index_first = first
-        else:
-            return False
-        return True
 
 
 def _values(values: Mapping[str, bytes]) -> Iterable[bytes]:

@@ -7,11 +7,8 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from tornado_sessions.errors import ConfigurationError
-from tornado_sessions.stores.redis_transport import (
-    ClusterTransport,
-    PoolTransport,
-    Transport,
-)
+from tornado_sessions.stores.redis_cluster import ClusterTransport
+from tornado_sessions.stores.redis_transport import PoolTransport, Transport
 from tornado_sessions.stores.url import safe_url
 
 redis: Any  # redis-py is typed in parts
@@ -23,11 +20,13 @@ try:
 except ImportError:  # a client of aioredis does without
     redis = None
 
-_CONNECT = {"socket_connect_timeout": 2.0}
-"""Seconds for one attempt to connect, unless the URL says otherwise."""
-_ANSWER = {**_CONNECT, "socket_timeout": 2.0}
-"""The same for an answer, where somebody else can be asked: another node of the cluster,
-or a Sentinel for the new master. A single server has until the request's deadline."""
+_QUIET: dict[str, Any] = {"protocol": 2}
+"""With RESP3 redis-py asks for more before the first command, and does not notice that an
+idle connection was closed."""
+_ANSWER: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 2.0}
+"""Seconds to connect and for an answer, unless the URL says otherwise, where somebody else
+can be asked: another node of the cluster, or a Sentinel for the new master. A single
+server has until the request's deadline."""
 _SENTINEL = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 
 
@@ -72,13 +71,21 @@ def transport_to(url: str) -> Transport:
         raise ConfigurationError(f"{safe_url(url)}: {error}") from error
 
 
+def _nameless() -> dict[str, None]:
+    """Return what keeps redis-py from introducing itself, which takes a round trip."""
+    init = redis.asyncio.connection.AbstractConnection.__init__
+    if "driver_info" in inspect.signature(init).parameters:
+        return {"driver_info": None}
+    return {"lib_name": None, "lib_version": None}  # before version 7
+
+
 def _server(scheme: str, parts: SplitResult) -> Transport:
     if scheme != "unix" and parts.path.strip("/") and not parts.path[1:].isdigit():
         raise ValueError(f"the path is the number of the database, not {parts.path!r}")
     url = parts._replace(scheme=scheme).geturl()
     if scheme == "unix":  # which urllib writes without its two slashes
         url = f"unix://{parts.netloc}{parts.path}?{parts.query}"
-    pool = redis.asyncio.ConnectionPool.from_url(url, **_CONNECT)
+    pool = redis.asyncio.ConnectionPool.from_url(url, **_QUIET, **_nameless())
     pool.make_connection()  # an option that it does not know is a TypeError
     return PoolTransport(pool)
 
@@ -87,7 +94,7 @@ def _sentinel(scheme: str, parts: SplitResult) -> Transport:
     service = unquote(parts.path).strip("/")
     if not service:
         raise ValueError("the path is the name of the service, such as /mymaster")
-    options = {**_ANSWER, **_options(scheme, parts)}
+    options = {**_QUIET, **_ANSWER, **_nameless(), **_options(scheme, parts)}
     ours = {
         name.removeprefix("sentinel_"): options.pop(name)
         for name in ("sentinel_username", "sentinel_password")
@@ -105,7 +112,7 @@ def _sentinel(scheme: str, parts: SplitResult) -> Transport:
 
 
 def _cluster(scheme: str, parts: SplitResult) -> Transport:
-    options = {**_ANSWER, **_options(scheme, parts)}
+    options = {**_QUIET, **_ANSWER, **_nameless(), **_options(scheme, parts)}
     if scheme == "rediss":
         options["ssl"] = True
     nodes = [

@@ -40,7 +40,7 @@ class Commits:
         self, changes: Sequence[Change], now: float
     ) -> list[Outcome | Exception]:
         """Do what `Store.commit` promises."""
-        work = [self._operation(change) for change in changes]
+        work = [self._operation(change, now) for change in changes]
         work = await self._indexed_first(work, now)
         operations = [one for one in work if isinstance(one, Operation)]
         # These are indexed already: their index only has to know of the longer life.
@@ -54,9 +54,9 @@ class Commits:
             _outcome(next(each) if isinstance(one, Operation) else one) for one in work
         ]
 
-    def _operation(self, change: Change) -> _Work:
+    def _operation(self, change: Change, now: float) -> _Work:
         try:
-            return self._operations.of(change)
+            return self._operations.of(change, now)
         except _ITEM_ERRORS as error:
             return unusable(error)
 

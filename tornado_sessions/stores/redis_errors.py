@@ -20,21 +20,23 @@ _ADVICE = (
         "Redis has reached its maxmemory; raise it, or make room",
     ),
     (
-        ("NoPermission", "NOPERM", "no permissions", "can't run this command"),
+        ("NoPermission", "NOPERM", "no permissions", "The user executing the script"),
         "the Redis user lacks a permission; the docs of the Redis store list all it needs",
     ),
     (
-        ("Authentication", "WRONGPASS", "NOAUTH", "invalid username-password"),
+        ("Authentication", "WRONGPASS", "NOAUTH", "without any password"),
         "check the user and the password",
     ),
     (
-        ("CROSSSLOT", "MovedError", "MOVED"),
+        ("CROSSSLOT", "hash to the same slot", "MovedError", "MOVED"),
         "this server is part of a cluster: use a redis+cluster:// URL or a RedisCluster",
     ),
     (
-        ("ReadOnly", "READONLY"),
+        ("ReadOnly", "READONLY", "MasterDown", "MASTERDOWN"),
         "this server is a replica: connect to the master, through Sentinel for example",
     ),
+    (("max number of clients",), "raise maxclients, or let fewer processes connect"),
+    (("BUSY Redis",), "Redis is busy with the script of another program"),
     (("BusyLoading", "LOADING"), "Redis is still loading its data; try again"),
     (
         ("NOREPLICAS",),
@@ -51,6 +53,14 @@ _ADVICE = (
         "check that Redis is running and can be reached",
     ),
 )
+
+
+class OutOfStepError(ConnectionError):
+    """What was read is not the answer to what was sent; that connection is given up."""
+
+
+class SilentError(TimeoutError):
+    """A node that did not answer a moment ago is not asked again yet."""
 
 
 def named(error: object, *names: str) -> bool:

@@ -4,7 +4,8 @@ A script is atomic, so what a change checks still holds when it writes. Those fo
 take a whole batch, and pack their answer into few strings: reading it piece by piece is
 what costs most in a client.
 
-No script reaches for a key that it was not given, so they run on a cluster too.
+The first of ARGV is a mark, with which the answer begins: so it is known to be the one to
+this call. No script reaches for a key that it was not given, so they run on a cluster too.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Script:
 
 LOAD = Script(
     """
--- KEYS: records
--- Returns {'[[{meta},[size,…]],null,"error"]', names and values in one string}
+-- KEYS: records; ARGV: mark
+-- Returns {mark, '[[{meta},[size,…]],null,"error"]', names and values in one string}
 local entries, parts = {}, {}
 for i, key in ipairs(KEYS) do
   local hash = redis.pcall('HGETALL', key)
@@ -53,20 +54,20 @@ for i, key in ipairs(KEYS) do
     entries[i] = '[{' .. table.concat(meta, ',') .. '},[' .. table.concat(sizes, ',') .. ']]'
   end
 end
-return {'[' .. table.concat(entries, ',') .. ']', table.concat(parts)}
+return {ARGV[1], '[' .. table.concat(entries, ',') .. ']', table.concat(parts)}
 """
 )
 
 RANGE = Script(
     """
--- KEYS: indexes; ARGV: lowest and highest score, most members or -1
--- Returns {member, score, …}
-local found, room = {}, tonumber(ARGV[3])
+-- KEYS: indexes; ARGV: mark, lowest and highest score, most members or -1
+-- Returns {mark, member, score, …}
+local found, room = {ARGV[1]}, tonumber(ARGV[4])
 for _, key in ipairs(KEYS) do
-  local limit = room < 0 and -1 or room - #found / 2
+  local limit = room < 0 and -1 or room - (#found - 1) / 2
   if limit == 0 then break end
   local some = redis.call(
-    'ZRANGEBYSCORE', key, ARGV[1], ARGV[2], 'WITHSCORES', 'LIMIT', 0, limit)
+    'ZRANGEBYSCORE', key, ARGV[2], ARGV[3], 'WITHSCORES', 'LIMIT', 0, limit)
   for _, one in ipairs(some) do found[#found + 1] = one end
 end
 return found
@@ -75,25 +76,26 @@ return found
 
 COUNT = Script(
     """
--- KEYS: indexes; ARGV: lowest and highest score
+-- KEYS: indexes; ARGV: mark, lowest and highest score
+-- Returns {mark, number of members}
 local number = 0
 for _, key in ipairs(KEYS) do
-  number = number + redis.call('ZCOUNT', key, ARGV[1], ARGV[2])
+  number = number + redis.call('ZCOUNT', key, ARGV[2], ARGV[3])
 end
-return number
+return {ARGV[1], number}
 """
 )
 
 COMMIT = Script(
     """
--- ARGV: now, seconds of slack, channel of ends, the sizes of words, the words in one
+-- ARGV: mark, now, seconds of slack, channel of ends, the sizes of words, the words in one
 -- string: kind of an operation, its number of keys, of arguments, and the arguments
--- Returns {one letter for each operation, why an end was not published or '',
+-- Returns {mark, one letter for each operation, why an end was not published or '',
 --   what the letters E and O need to say, …}
 --   A applied, G gone, C conflict, E error (message),
 --   O applied, and an index by principal is to follow (principal, expiry or '')
-local now, slack, channel = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local said = {'', ''}
+local now, slack, channel = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local said = {ARGV[1], '', ''}
 
 local function slice(list, first, last)
   local part = {}
@@ -193,11 +195,12 @@ function operation.delete(keys, args)
   local handle, indexed, message = unpack(args)
   local live, _, _, principal = read(keys[1])
   redis.call('DEL', keys[1])
-  redis.call('ZREM', keys[2], handle)
-  if keys[3] then redis.call('ZREM', keys[3], handle) end
+  -- Whatever is wrong with an index, the session ends.
+  redis.pcall('ZREM', keys[2], handle)
+  if keys[3] then redis.pcall('ZREM', keys[3], handle) end
   if not live then return 'G' end
   local told = redis.pcall('PUBLISH', channel, message)
-  if type(told) == 'table' then said[2] = told.err end
+  if type(told) == 'table' then said[3] = told.err end
   if principal and principal ~= indexed then
     said[#said + 1] = principal
     said[#said + 1] = ''
@@ -236,8 +239,8 @@ function operation.unindex(keys, args)
 end
 
 local words, start = {}, 1
-for i, size in ipairs(cjson.decode(ARGV[4])) do
-  words[i] = string.sub(ARGV[5], start, start + size - 1)
+for i, size in ipairs(cjson.decode(ARGV[5])) do
+  words[i] = string.sub(ARGV[6], start, start + size - 1)
   start = start + size
 end
 
@@ -251,13 +254,15 @@ while at <= #words do
   if not fine then
     local message = type(letter) == 'table' and letter.err or tostring(letter)
     -- A client that learns it as an error of the whole call looks for the new master.
-    if string.find(message, 'READONLY', 1, true) then return redis.error_reply(message) end
+    if string.find(message, '^%-?READONLY') or string.find(message, '^%-?NOREPLICAS') then
+      return redis.error_reply(message)
+    end
     said[#said + 1] = message
     letter = 'E'
   end
   letters[#letters + 1] = letter
 end
-said[1] = table.concat(letters)
+said[2] = table.concat(letters)
 return said
 """
 )
