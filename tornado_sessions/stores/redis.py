@@ -87,7 +87,7 @@ class RedisStore(Store):
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._loop is loop:
+        if self._loop is loop and not (self._keeper and self._keeper.over):
             return
         self._loop = loop
         if self._url is not None:
