@@ -241,6 +241,8 @@ class RecordConformance(StoreCase):
         self.assertEqual(await self._values(), {"k": b"2", "other": b"o", "new": b""})
         await self._do(Apply(handle="h", unset=["k", "new"]))
         self.assertEqual(await self._values(), {"other": b"o"})
+        await self._do(Apply(handle="h", set={"other": b"2"}, unset=["other"]))
+        self.assertEqual(await self._values(), {"other": b"2"})
         self.assertEqual((await self._record()).meta, self._meta(epoch=7))
 
     async def test_expect(self) -> None:

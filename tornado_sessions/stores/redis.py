@@ -20,10 +20,10 @@ from tornado_sessions.stores.base import (
 )
 from tornado_sessions.stores.keeper import Keeper
 from tornado_sessions.stores.redis_calls import Calls
-from tornado_sessions.stores.redis_changes import Operation, Operations
+from tornado_sessions.stores.redis_changes import SLACK, Operation, Operations
 from tornado_sessions.stores.redis_client import transport_of, transport_to
 from tornado_sessions.stores.redis_commit import Commits
-from tornado_sessions.stores.redis_errors import explained
+from tornado_sessions.stores.redis_errors import explained, named
 from tornado_sessions.stores.redis_layout import Layout, records_of, text_of
 from tornado_sessions.stores.redis_scripts import COUNT, LOAD, RANGE
 from tornado_sessions.stores.redis_transport import Call, Transport
@@ -129,8 +129,9 @@ class RedisStore(Store):
                 raise one
             if isinstance(one, Record) and one.meta.principal == principal:
                 found.append(one)
-            elif isinstance(one, Record) or (one is None and float(score) <= now):
-                # What is absent but not over may be about to be created (R4).
+            elif one is None and float(score) <= now - SLACK:
+                # What is there may be about to become theirs, and what is not there may
+                # be about to be created: only what is over for long has to go (R4).
                 stale.append(self._operations.unindex(principal, raw, score))
         await self._calls.perform(stale, now)
         return found
@@ -173,7 +174,7 @@ class RedisStore(Store):
 
     async def clear(self) -> None:
         await self.open()
-        await self._calls.delete_all(self._layout.everything)
+        await self._calls.delete_all()
 
     async def _members(
         self, indexes: Sequence[bytes], lowest: bytes, highest: bytes, most: int = -1
@@ -184,21 +185,27 @@ class RedisStore(Store):
 
     async def _read(self, handles: list[str], reply: Any) -> list[Loaded]:
         """Return what a call that loads said of each of *handles*."""
+        apart = len(handles) > 1
+        if named(reply, "TryAgainError") and apart:
+            return await self._read_apart(handles)  # their slot is being moved
         if isinstance(reply, Exception):
             return [explained(reply) for _ in handles]
         try:
             records = records_of(handles, reply)
         except CodecError as error:
-            if len(handles) == 1:
-                return [error]
             # One of them is broken: the others are read without it (R1).
-            return [(await self.load([handle]))[0] for handle in handles]
+            return await self._read_apart(handles) if apart else [error]
         now = self.clock()
-        return [
-            explained(one)
-            if isinstance(one, str)
-            else one
-            if one is not None and one.meta.expires_at > now
-            else None
-            for one in records
-        ]
+        return [_live(one, now) for one in records]
+
+    async def _read_apart(self, handles: list[str]) -> list[Loaded]:
+        keys = [self._layout.place(handle)[1] for handle in handles]
+        replies = await self._calls.run([Call(LOAD, [key]) for key in keys])
+        each = zip(handles, replies, strict=True)
+        return [(await self._read([handle], reply))[0] for handle, reply in each]
+
+
+def _live(loaded: Record | str | None, now: float) -> Loaded:
+    if isinstance(loaded, str):
+        return explained(loaded)
+    return loaded if loaded is not None and loaded.meta.expires_at > now else None

@@ -93,11 +93,13 @@ class Calls:
                 raise explained(one)
         return answers
 
-    async def delete_all(self, pattern: bytes) -> None:
-        """Delete every key that matches *pattern*, on every master."""
+    async def delete_all(self) -> None:
+        """Delete every key of the namespace, on every master."""
+        layout = self._layout
         try:
-            async for keys in self._transport.scan(pattern):
-                commands = [Command((b"UNLINK", key), key) for key in keys]
+            async for keys in self._transport.scan(layout.everything):
+                ours = filter(layout.owns, keys)
+                commands = [Command((b"UNLINK", key), key) for key in ours]
                 for answer in await self._transport.send(commands):
                     if isinstance(answer, Exception):
                         raise answer  # noqa: TRY301
@@ -151,5 +153,5 @@ def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:
     if letter == "E":
         return explained(next(more).decode(errors="replace"))
     if letter == "O":
-        return Answer("A", principal_of(next(more)), next(more))
+        return Answer("A", principal_of(next(more)), next(more))  # None: malformed
     return Answer(letter)

@@ -116,7 +116,8 @@ class Operations:
         if principal is not None and (clocks[0] or not self._by_slot):
             operation.args[4] = meta_field("principal", principal)
         set_meta, unset_meta = _meta_changes(change.meta)
-        unset = [*unset_meta, *map(value_field, change.unset)]
+        gone = [name for name in change.unset if name not in change.set]
+        unset = [*unset_meta, *map(value_field, gone)]
         operation.args += _expectations(change.expect)
         operation.args += [b"%d" % len(unset), *unset]
         operation.args += [*set_meta, *_values(change.set)]

@@ -19,21 +19,24 @@ from tornado_sessions.stores.redis_transport import (
 
 log = logging.getLogger("tornado_sessions")
 
-_REDIRECTIONS = 16
+_REDIRECTIONS = 8
 _PAUSE = 0.05
 """Seconds before a command is sent again that a moving slot has kept from running."""
 _SILENCE = 1.0
 """Seconds for which a node that did not answer is not asked again."""
-_TRYING = 10.0
-"""Seconds for which one batch may wait whether it answers now."""
+_LEASH = 0.25
+"""Seconds that it has then, before the others in the batch go on without it."""
+_REFRESH = 5.0
+"""Seconds for the question where the slots are."""
 
 
 class ClusterTransport(Transport):
     """The masters of a cluster, each asked in one write, at the same time.
 
-    A node that hangs holds up one batch, until the client's ``socket_timeout`` or the
-    deadline of the requests. For a second after that, what is on that node fails at
-    once, so that sessions on the others are served.
+    A node that hangs holds up those who were asking, until the client's
+    ``socket_timeout`` or the deadline of the requests. After that it is asked once a
+    second and for a moment only, and what is there fails at once, so that sessions on
+    the other nodes are served.
 
     Args:
         client: A ``redis.asyncio.RedisCluster``.
@@ -45,19 +48,22 @@ class ClusterTransport(Transport):
         super().__init__()
         self._client = client
         self._exchange: Exchange | None = None
-        self._outdated = False
-        self._refreshing = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
         self._silent: dict[str, float] = {}
+        """Nodes that did not answer, and until when they are left alone."""
+        self._heard: dict[str, float] = {}
+        """When nodes last answered."""
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        await self._know_the_nodes()
+        await self._client.initialize()
         answers: list[Any] = [None] * len(commands)
         by_node: dict[str, tuple[Any, list[int]]] = {}
         for n, command in enumerate(commands):
             try:
                 node = self._client.get_node_from_key(command.key)
             except Exception as error:  # a slot that nobody serves
-                self._outdated, answers[n] = True, error
+                self._refresh()
+                answers[n] = error
             else:
                 by_node.setdefault(node.name, (node, []))[1].append(n)
 
@@ -70,10 +76,13 @@ class ClusterTransport(Transport):
         return answers
 
     async def close(self) -> None:
+        if self._refreshing is not None and not self._refreshing.done():
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
         await self._client.aclose()
 
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
-        await self._know_the_nodes()
+        await self._client.initialize()
         for node in self._client.get_primaries():
             cursor = b"0"
             while True:
@@ -86,29 +95,40 @@ class ClusterTransport(Transport):
     async def _ask(self, node: Any, commands: Sequence[Command]) -> list[Any]:
         """Return the answers of one node; its own trouble stays its own (R1)."""
         now = time.monotonic()
-        if self._silent.get(node.name, 0.0) > now:
+        until = self._silent.get(node.name)
+        if until is not None and until > now:
             error = SilentError(f"{node.name} did not answer, and is left alone")
             return [error] * len(commands)
-        if node.name in self._silent:  # one batch tries; the others still do not
-            self._silent[node.name] = now + _TRYING
         try:
-            answers = await self._exchanged(node, commands)
+            if until is None:
+                answers = await self._exchanged(node, commands)
+            else:  # one batch tries; the others still do not
+                self._silent[node.name] = now + _SILENCE
+                exchange = self._exchanged(node, commands)
+                answers = await asyncio.wait_for(exchange, _LEASH)
         except asyncio.CancelledError:
-            self._left_alone(node)  # the deadline has passed
+            self._note_silence(node, now)
             raise
         except Exception as error:
-            if named(error, "TimeoutError"):
-                self._left_alone(node)
-            self._outdated = True
+            if isinstance(error, asyncio.TimeoutError) or named(error, "TimeoutError"):
+                self._note_silence(node, now)
+            self._refresh()
             return [error] * len(commands)
         self._silent.pop(node.name, None)
+        self._heard[node.name] = time.monotonic()
         if any(named(one, "ReadOnlyError", "ClusterDownError") for one in answers):
-            self._outdated = True
+            self._refresh()
         return answers
 
-    def _left_alone(self, node: Any) -> None:
-        self._silent[node.name] = time.monotonic() + _SILENCE
-        self._outdated = True
+    def _note_silence(self, node: Any, since: float) -> None:
+        """Leave *node* alone for a while, unless others have heard from it meanwhile.
+
+        Whoever was cancelled may have had other reasons than a node that hangs.
+        """
+        now = time.monotonic()
+        if now - since >= _LEASH and self._heard.get(node.name, 0.0) < since:
+            self._silent[node.name] = now + _SILENCE
+            self._refresh()
 
     async def _exchanged(self, node: Any, commands: Sequence[Command]) -> list[Any]:
         if self._exchange is None:
@@ -138,25 +158,25 @@ class ClusterTransport(Transport):
 
     async def _at_other_node(self, error: Any, command: Command) -> Any:
         if named(error, "MovedError"):
-            self._outdated = True
+            self._refresh()
         node = self._client.get_node(error.host, error.port)
         if node is None:  # it has joined since
-            self._outdated = True
-            await self._know_the_nodes()
+            await asyncio.wait([self._refresh()])
             node = self._client.get_node(error.host, error.port)
         if node is None:
             return error
         first = [] if named(error, "MovedError") else [Command((b"ASKING",))]
         return (await self._ask(node, [*first, command]))[-1]
 
+    def _refresh(self) -> asyncio.Task[None]:
+        """Have the client ask where the slots are by now; nobody has to wait for it."""
+        if self._refreshing is None or self._refreshing.done():
+            loop = asyncio.get_running_loop()
+            self._refreshing = loop.create_task(self._know_the_nodes())
+        return self._refreshing
+
     async def _know_the_nodes(self) -> None:
-        """Ask where the slots are, if that may have changed; others need not wait."""
-        await self._client.initialize()
-        if self._outdated and not self._refreshing.locked():
-            async with self._refreshing:
-                self._outdated = False
-                try:
-                    await self._client.nodes_manager.initialize()
-                except Exception:  # what is known is tried, and fails if it is wrong
-                    self._outdated = True
-                    log.warning("the cluster does not tell its nodes", exc_info=True)
+        try:
+            await asyncio.wait_for(self._client.nodes_manager.initialize(), _REFRESH)
+        except Exception:  # what is known is tried, and fails if it is wrong
+            log.warning("the cluster does not tell where its slots are", exc_info=True)

@@ -68,7 +68,10 @@ class Commits:
             if isinstance(one, Operation) and one.index and one.index_first:
                 numbers.append(number)
                 indexes.append(one.index)
-        answers = await self._calls.perform(indexes, now)
+        try:
+            answers = await self._calls.perform(indexes, now)
+        except StoreError as error:  # which concerns these, and no others (R1)
+            answers = [error for _ in indexes]
         for number, answer in zip(numbers, answers, strict=True):
             if isinstance(answer, StoreError):
                 work[number] = answer

@@ -35,6 +35,10 @@ _ADVICE = (
         ("ReadOnly", "READONLY", "MasterDown", "MASTERDOWN"),
         "this server is a replica: connect to the master, through Sentinel for example",
     ),
+    (
+        ("TryAgainError", "AskError", "TRYAGAIN"),
+        "the slot of this session is being moved to another node; try again",
+    ),
     (("max number of clients",), "raise maxclients, or let fewer processes connect"),
     (("BUSY Redis",), "Redis is busy with the script of another program"),
     (("BusyLoading", "LOADING"), "Redis is still loading its data; try again"),

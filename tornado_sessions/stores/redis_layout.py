@@ -28,6 +28,8 @@ _entries = msgspec.json.Decoder(list[_Entry])
 a type in two threads at once."""
 _encoder = msgspec.json.Encoder()
 _KNOWN = frozenset(META_FIELDS)
+_OURS = (*TAGS, b"of:")
+"""How keys go on after the namespace."""
 
 
 def raw_text(text: str) -> bytes:
@@ -53,6 +55,10 @@ class Layout:
         """The indexes of the live records: handles by expiry."""
         self._records = tuple(name + b":" for name in self.live)
 
+    def owns(self, key: bytes) -> bool:
+        """Tell whether *key*, which begins like ours, is one: ``app:users`` is not."""
+        return key.startswith(self._start) and key[len(self._start) :].startswith(_OURS)
+
     def place(self, handle: str) -> tuple[int, bytes, bytes]:
         """Return the number of its tag, the key of its record, and *handle* as bytes."""
         raw = raw_text(handle)
@@ -71,9 +77,12 @@ def meta_field(name: str, value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def principal_of(raw: bytes) -> str:
-    """Return the principal that a field of the meta holds."""
-    return msgspec.json.decode(raw, type=str)
+def principal_of(raw: bytes) -> str | None:
+    """Return the principal that a field of the meta holds, or None if it is malformed."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def value_field(name: str) -> bytes:

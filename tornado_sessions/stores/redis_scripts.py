@@ -166,6 +166,8 @@ function operation.apply(keys, args)
   local gone = slice(args, at + 1, at + removed)
   local set = slice(args, at + removed + 1, #args)
   local moved = expires ~= '' and tonumber(expires) > old_expires
+  -- In a cluster the index was told less than what holds.
+  local behind = not keys[3] and expires ~= '' and tonumber(expires) < old_expires
   if not moved then expires = string.format('%.17g', old_expires) end
   if keys[3] and (moved or indexed ~= old_principal) then index(keys[3], handle, expires) end
   if moved then
@@ -181,7 +183,8 @@ function operation.apply(keys, args)
   call_with('HDEL', keys[1], gone)
   if moved then redis.call('PEXPIRE', keys[1], ttl(expires)) end
   local principal = redis.call('HGET', keys[1], 'principal')
-  if principal and principal ~= indexed and (moved or principal ~= old_principal) then
+  local unknown = principal ~= indexed and (moved or principal ~= old_principal)
+  if principal and (unknown or behind) then
     said[#said + 1] = principal
     said[#said + 1] = expires
     return 'O'
@@ -222,9 +225,11 @@ function operation.sweep(keys, args)
 end
 
 -- keys: index of a principal
--- handle, expires_at
+-- handle, expires_at: kept for longer, so that it may miss to hear of a longer life once
 function operation.index(keys, args)
-  index(keys[1], args[1], args[2])
+  local expires = tonumber(args[2])
+  local kept = expires + math.max(expires - now, slack)
+  index(keys[1], args[1], string.format('%.17g', kept))
   return 'A'
 end
 
