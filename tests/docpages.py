@@ -3,7 +3,7 @@
 Blocks run from top to bottom, in an empty directory, and share their names:
 
 * ``python`` runs, with ``await`` allowed as in ``python -m asyncio``; where it is a whole
-  program, ``$ python counter.py`` starts it;
+  program, ``$ .venv/bin/python counter.py`` starts it;
 * ``pycon`` runs line by line, and what it prints is compared;
 * ``console`` is a terminal: ``curl`` asks the ``app`` of the page, or the program that was
   started, and what comes back is compared;
@@ -168,7 +168,7 @@ class Page:
                 self._seen[id(value)] = value
 
     def _without_start(self, code):
-        """Remember a whole program, for ``$ python``; return what it defines."""
+        """Remember a whole program, for the terminal; return what it defines."""
         definitions, start, _ = code.partition("\nasyncio.run(")
         if start:
             self._program = code
@@ -214,7 +214,7 @@ class Page:
         program, *words = shlex.split(line)
         if program == "curl":
             return await self._curl(words)
-        if program == "python":
+        if program == ".venv/bin/python":
             Path(words[0]).write_text(self._program, encoding="utf-8")
             await self._start(words[0])
             return ""

@@ -8,6 +8,7 @@ from tornado.web import HTTPError
 from httpkit import Acts, Counter, Page, serving, session_cookies
 from httpkit_stores import AsyncStore, on_every_store, soon
 from tornado_sessions import SessionError, SessionManager, StoreError
+from tornado_sessions.stores.base import Delete
 
 
 class Watched(Counter):
@@ -282,10 +283,53 @@ async def test_a_store_that_hangs_when_it_is_opened():
     waiting[0].cancel()
     done = await soon(asyncio.gather(*waiting, return_exceptions=True))
     assert isinstance(done[0], asyncio.CancelledError)
-    assert {str(error) for error in done[1:]} == {
-        "open: the store did not answer within 0.2 s"
-    }
+    said = {str(error).partition(";")[0] for error in done[1:]}
+    assert said == {"open: the store did not answer within 0.2 s"}
     assert len(attempts) == 1
     with pytest.raises(StoreError):
         await manager.count()
     assert len(attempts) == 2
+
+
+async def test_a_store_that_hangs_when_it_is_walked():
+    """F1: `iterate` has the deadline for each record."""
+
+    class Hanging(AsyncStore):
+        async def iterate(self, batch=256):
+            async for record in super().iterate(batch):
+                yield record
+                await asyncio.Event().wait()
+
+    async with SessionManager(Hanging(), store_timeout=0.2) as manager:
+        session = manager.new_session()
+        session["n"] = 1
+        await manager.commit(session)
+        records = manager.iterate()
+        assert (await anext(records)).handle == session.handle
+        with pytest.raises(StoreError, match="iterate: the store did not answer"):
+            await anext(records)
+
+
+async def test_some_cannot_be_revoked():
+    """E6, R1: those that can be are, and are told; the error says how many were not."""
+
+    class Refusing(AsyncStore):
+        async def commit(self, changes):
+            outcomes = await super().commit(changes)
+            ends = [isinstance(one, Delete) for one in changes]
+            refused = StoreError("not this one")
+            return [
+                refused if end and not n % 2 else outcome
+                for n, (end, outcome) in enumerate(zip(ends, outcomes, strict=True))
+            ]
+
+    async with SessionManager(Refusing()) as manager:
+        events = []
+        for _ in range(600):
+            session = manager.new_session()
+            session.login("alice")
+            await manager.commit(session)
+        manager.subscribe(events.append)
+        with pytest.raises(StoreError, match="300 of 600 sessions could not be ended"):
+            await manager.revoke_all("alice")
+    assert [event.reason for event in events] == ["revoked"] * 300

@@ -91,7 +91,7 @@ def documented(cls, member):
 
 
 def test_the_newest_release_in_the_changelog_is_the_version():
-    """The first release under "Unreleased" is the version of the project."""
+    """The first release in the changelog, out or not, is the version of the project."""
     headings = re.findall(r"^## \[(.+?)\]", text("CHANGELOG.md"), re.MULTILINE)
     releases = [name for name in headings if name != "Unreleased"]
     assert releases[0] == VERSION

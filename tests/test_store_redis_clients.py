@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import traceback
 
 import pytest
 import redis
@@ -129,6 +130,39 @@ def test_urls_that_make_no_sense(url, says):
     with pytest.raises(ConfigurationError) as raised:
         store_from_url(url.replace("://", "://me:pass-word@"))
     assert "pass-word" not in str(raised.value)
+
+
+SECRETS = [
+    "redis://:s3cr#et@host:6379/0",
+    "redis://user:s3cr/et@host:6379/0",
+    "redis+cluster://:s3cr/et@a:1,b:2",
+    "redis+sentinel://:s3cr#et@a:1,b:2/main",
+    "redis://:s3cr?et@host/0",
+    "redis://:s3cr[et@host/0",
+    "redis://user:s3cret@host/name",
+    "redis://host?username=u&passwd=s3cret",
+    "redis+sentinel://host/name?sentinel_password=s3cret&colour=red",
+    "redis+magic://host?password=s3cret",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_urls_are_not_shown_with_their_passwords(url):
+    """S9: nor a piece of one that was not escaped, nor in a traceback."""
+    with pytest.raises(ConfigurationError) as raised:
+        store_from_url(url)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "s3cr" not in shown.replace(repr(url), "").replace(url, "")
+    assert "s3cr" not in str(raised.value)
+
+
+async def test_fewer_connections_than_batches(namespace):
+    """F1: with a pool that allows two, the others wait for their turn."""
+    url = f"{shared_redis('standalone')}?namespace={namespace}&max_connections=2"
+    async with store_from_url(url) as store:
+        new = [store.commit([Create(f"h{n}", META, {})]) for n in range(50)]
+        assert await soon(asyncio.gather(*new)) == [APPLIED] * 50
+        await store.clear()
 
 
 @pytest.mark.parametrize("client", [redis.Redis(), object(), 7, None])

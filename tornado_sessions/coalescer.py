@@ -130,7 +130,7 @@ class Coalescer(Generic[T, R]):
             if not oldest.answer.done():
                 if oldest.deadline > now:
                     break
-                oldest.answer.set_exception(self._too_late())
+                oldest.answer.set_exception(too_late(self._name, self._timeout))
             self._unanswered.popleft()
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
@@ -147,12 +147,6 @@ class Coalescer(Generic[T, R]):
             raise
         _answer(batch, answers)
 
-    def _too_late(self) -> StoreError:
-        return StoreError(
-            f"{self._name}: the store did not answer within {self._timeout:g} s; "
-            "check that it is reachable, or raise session_store_timeout"
-        )
-
     def _failure(self, error: Exception) -> StoreError:
         """Return an error of its own for each caller: tracebacks are not shared."""
         if isinstance(error, StoreError):
@@ -162,6 +156,14 @@ class Coalescer(Generic[T, R]):
             cause = error
         failure.__cause__ = cause
         return failure
+
+
+def too_late(name: str, seconds: float) -> StoreError:
+    """Return the error of a call that the store did not answer within *seconds*."""
+    return StoreError(
+        f"{name}: the store did not answer within {seconds:g} s; "
+        "check that it is reachable, or raise session_store_timeout"
+    )
 
 
 def _answer(batch: Sequence[_Waiting[T, R]], answers: Sequence[R | Exception]) -> None:

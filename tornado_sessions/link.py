@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from tornado.process import task_id
 
-from tornado_sessions.coalescer import Coalescer
-from tornado_sessions.errors import CodecError, SessionError, StoreError
+from tornado_sessions.coalescer import Coalescer, too_late
+from tornado_sessions.errors import (
+    CodecError,
+    ConfigurationError,
+    SessionError,
+    StoreError,
+)
 from tornado_sessions.stores.base import Change, Loaded, Outcome, Record, Store
 
 log = logging.getLogger("tornado_sessions")
@@ -97,19 +102,37 @@ class StoreLink:
         if self.store.immediate:
             outcomes = await self._within("commit", self.store.commit(changes))
             return [_raised(one) for one in outcomes]
-        answers = [self._commits.submit(change) for change in changes]
-        if len(answers) > 1:
-            done = await asyncio.gather(*answers, return_exceptions=True)
-            return [_raised(one) for one in done]
+        if len(changes) > 1:
+            return [_raised(one) for one in await self.attempt(changes)]
         try:
-            return [await one for one in answers]
+            return [await self._commits.submit(change) for change in changes]
         except Exception as error:
             return [_raised(error)]
+
+    async def attempt(
+        self, changes: Sequence[Change]
+    ) -> Sequence[Outcome | BaseException]:
+        """Carry out *changes*; return what became of each, or its error."""
+        await self.open()
+        if self.store.immediate:
+            return await self._within("commit", self.store.commit(changes))
+        answers = [self._commits.submit(change) for change in changes]
+        return await asyncio.gather(*answers, return_exceptions=True)
 
     async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
         """Call *method* with the store, outside any batch."""
         await self.open()
         return await self._within(name, method(self.store))
+
+    async def iterate(self) -> AsyncIterator[Record]:
+        """Yield the live records; each has to come before the deadline."""
+        await self.open()
+        records = self.store.iterate()
+        while True:
+            record = await self._within("iterate", anext(records, None))
+            if record is None:
+                return
+            yield record
 
     async def _within(self, name: str, call: Awaitable[T]) -> T:
         try:
@@ -117,8 +140,9 @@ class StoreLink:
                 return await call
             return await asyncio.wait_for(call, self._timeout)
         except asyncio.TimeoutError as error:
-            message = f"{name}: the store did not answer within {self._timeout:g} s"
-            raise StoreError(message) from error
+            raise too_late(name, self._timeout) from error
+        except ConfigurationError:
+            raise
         except Exception as error:
             raise _as_store_error(name, error)  # noqa: B904
 

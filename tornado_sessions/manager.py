@@ -14,9 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.admission import Admission
+from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY, SessionConfig
 from tornado_sessions.cookie import Ticket
-from tornado_sessions.errors import CodecError, ConfigurationError, SessionError
+from tornado_sessions.errors import (
+    CodecError,
+    ConfigurationError,
+    SessionError,
+    StoreError,
+)
 from tornado_sessions.events import Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
@@ -244,19 +250,28 @@ class SessionManager:
         return outcome is Outcome.APPLIED
 
     async def revoke_all(self, principal: str, keep: str | None = None) -> int:
-        """End every session of *principal* but *keep*; return how many it were."""
+        """End every session of *principal* but *keep*; return how many it were.
+
+        Raises:
+            StoreError: Some could not be ended; the others have.
+        """
         infos = await self.sessions_of(principal)
         handles = [info.handle for info in infos if info.handle != keep]
-        if not handles:
-            return 0
-        ends = [Delete(handle, "revoked", principal) for handle in handles]
-        outcomes = await self._link.commit(ends)
-        ended = [
-            h for h, o in zip(handles, outcomes, strict=True) if o is Outcome.APPLIED
-        ]
-        for handle in ended:
-            self._events.emit("ended", handle, "revoked", principal)
-        return len(ended)
+        ended, errors = 0, []
+        for start in range(0, len(handles), MAX_BATCH):  # each with its deadline
+            some = handles[start : start + MAX_BATCH]
+            ends = [Delete(handle, "revoked", principal) for handle in some]
+            outcomes = await self._link.attempt(ends)
+            for handle, outcome in zip(some, outcomes, strict=True):
+                if outcome is Outcome.APPLIED:
+                    ended += 1
+                    self._events.emit("ended", handle, "revoked", principal)
+                elif isinstance(outcome, BaseException):
+                    errors.append(outcome)
+        if errors:
+            message = f"{len(errors)} of {len(handles)} sessions could not be ended"
+            raise StoreError(message) from errors[0]
+        return ended
 
     async def sweep(self) -> int:
         """Delete the expired records now; return how many it were."""
@@ -272,8 +287,7 @@ class SessionManager:
 
     async def iterate(self) -> AsyncIterator[SessionInfo]:
         """Yield the live sessions, read from the store in batches."""
-        await self._link.open()
-        async for record in self.store.iterate():
+        async for record in self._link.iterate():
             yield _info(record)
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:

@@ -104,8 +104,13 @@ class Mutation:
         if session.ended or session.record is None:
             return True
         plan, change = self._planner.plan_one(session, name, raw)
-        (outcome,) = await self._link.commit([change])
+        try:
+            (outcome,) = await self._link.commit([change])
+        except BaseException:
+            self._planner.not_extended(session.handle)
+            raise
         if outcome is Outcome.CONFLICT:
+            self._planner.not_extended(session.handle)
             return False
         if outcome is Outcome.GONE:
             self._settlement.dropped(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import msgspec
 
@@ -107,8 +108,11 @@ class Settlement:
         (record,) = await self._link.load([change.handle])
         if not isinstance(record, Record) or record.meta.token != change.meta.token:
             raise StoreError(f"a new session met the live handle {change.handle}")
-        who = {"principal": change.meta.principal} if change.meta.principal else {}
-        rest = Apply(change.handle, change.values, meta=who)
+        meta: dict[str, Any] = {"persistent": change.meta.persistent}
+        if change.meta.principal is not None:
+            meta["principal"] = change.meta.principal
+        gone = record.values.keys() - change.values.keys()
+        rest = Apply(change.handle, change.values, gone, meta=meta)
         (outcome,) = await self._link.commit([rest])
         if outcome is not Outcome.APPLIED:
             self.dropped(plan)

@@ -20,8 +20,9 @@ from tornado_sessions.stores.base import (
 from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_changes import Changes
 from tornado_sessions.stores.mongo_client import ClientSource
-from tornado_sessions.stores.mongo_documents import is_text, record_of
+from tornado_sessions.stores.mongo_documents import is_handle, is_text, record_of
 from tornado_sessions.stores.mongo_indexes import make_indexes
+from tornado_sessions.stores.mongo_reads import fresh, fresh_if_primary
 
 _PAGE = 1000
 """Documents that one answer of the server holds: more than anybody has sessions."""
@@ -71,13 +72,17 @@ class MongoStore(Store):
         self._namespace = checked_namespace(namespace)
         self._source = ClientSource(client_or_url, database)
         self._collection: Any = None
+        self._fresh: Any = None
+        self._loads: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._loop is loop:
+        if self._loop is loop and not self._source.over:
             return
         self._collection = self._source.collection(self._namespace)
+        self._fresh = fresh(self._collection)
+        self._loads = fresh_if_primary(self._collection)
         self._loop = loop
         try:
             self.expires_natively = await make_indexes(self._collection)
@@ -90,12 +95,13 @@ class MongoStore(Store):
         await self._source.close()
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
-        asked = [handle for handle in handles if is_text(handle)]
+        asked = [handle for handle in handles if is_handle(handle)]
         if not asked:
             return [None] * len(handles)
+        await self.open()
         where = {"_id": {"$in": asked}}
         # One more than there can be: so the server knows that there is no second answer.
-        documents = await self._select(where, batch_size=len(asked) + 1)
+        documents = await self._select(self._loads, where, batch_size=len(asked) + 1)
         now = self.clock()
         found = {one["_id"]: record_of(one, now) for one in documents}
         return [found.get(handle) for handle in handles]
@@ -107,27 +113,40 @@ class MongoStore(Store):
     async def find(self, principal: str) -> list[Record]:
         if not is_text(principal):
             return []
+        await self.open()
         now = self.clock()
         where = {"principal": principal, "expires_at": {"$gt": now}}
-        documents = await self._select(where, batch_size=_PAGE)
+        documents = await self._select(self._fresh, where, batch_size=_PAGE)
         found = [record_of(one, now) for one in documents]
         return [record for record in found if isinstance(record, Record)]
 
     async def sweep(self, limit: int) -> int:
+        if limit < 1:
+            return 0
+        await self.open()
         expired = {"expires_at": {"$lte": self.clock()}}
-        found = await self._select(expired, {"_id": 1}, limit=limit, batch_size=limit)
-        if found:
-            these = {"_id": {"$in": [one["_id"] for one in found]}, **expired}
-            await answer_of(self._collection.delete_many(these))
-        return len(found)
+        found = await self._select(
+            self._fresh, expired, {"_id": 1}, limit=limit, batch_size=limit
+        )
+        if not found:
+            return 0
+        these = {"_id": {"$in": [one["_id"] for one in found]}, **expired}
+        done = await answer_of(self._collection.delete_many(these))
+        return int(done.deleted_count)
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
+        batch = max(batch, 1)
         after = {"$gte": ""}
         while True:
+            await self.open()
             now = self.clock()
             where = {"_id": after, "expires_at": {"$gt": now}}
             documents = await self._select(
-                where, sort=[("_id", 1)], limit=batch, batch_size=batch
+                self._collection,
+                where,
+                sort=[("_id", 1)],
+                limit=batch,
+                batch_size=batch,
             )
             for document in documents:
                 record = record_of(document, now)
@@ -148,10 +167,10 @@ class MongoStore(Store):
 
     async def _select(
         self,
+        collection: Any,
         where: dict[str, Any],
         fields: dict[str, Any] | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        await self.open()
-        cursor = self._collection.find(where, fields, **options)
+        cursor = collection.find(where, fields, **options)
         return list(await answer_of(cursor.to_list(None)))

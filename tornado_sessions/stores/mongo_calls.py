@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from tornado_sessions.errors import StoreError
-from tornado_sessions.stores.mongo_driver import BulkWriteError, PyMongoError
+from tornado_sessions.stores.mongo_driver import BSONError, BulkWriteError, PyMongoError
 from tornado_sessions.stores.mongo_errors import OTHER_LOOP, store_error
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ async def answer_of(call: Awaitable[T]) -> T:
         return task.result()
     except BulkWriteError:
         raise  # it tells of single changes
-    except (PyMongoError, RuntimeError) as error:
+    except (PyMongoError, BSONError, RuntimeError) as error:
         failure = store_error(error)
     # Outside the handler: a traceback would show the driver's own error as context.
     raise failure

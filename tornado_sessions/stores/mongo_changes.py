@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.base import (
+    Apply,
     Change,
     Clock,
     Create,
@@ -17,23 +18,27 @@ from tornado_sessions.stores.base import (
     unusable,
 )
 from tornado_sessions.stores.mongo_calls import answer_of
-from tornado_sessions.stores.mongo_documents import document_of, is_text
+from tornado_sessions.stores.mongo_documents import document_of, is_handle
 from tornado_sessions.stores.mongo_driver import (
     BulkWriteError,
     DeleteOne,
     InsertOne,
-    ReadPreference,
     UpdateOne,
 )
 from tornado_sessions.stores.mongo_errors import item_error, unconfirmed
+from tornado_sessions.stores.mongo_reads import fresh
 from tornado_sessions.stores.mongo_updates import NOT_AS_EXPECTED, update_of
 
 T = TypeVar("T")
 Outcomes: TypeAlias = dict[int, "Outcome | Exception"]
 """What became of the changes at some positions of a batch."""
 
+Updates: TypeAlias = dict[int, tuple[Apply, UpdateOne]]
+
+_CLOCKS = "the clocks of the servers that write sessions differ; set them"
 _CONFLICT = Outcome.CONFLICT
 _DUPLICATE = 11000
+_ID = {"_id": 1}
 _DELETES_AT_ONCE = 16
 _ITEM_ERRORS = (AttributeError, OverflowError, TypeError, ValueError)
 """What an unusable item raises, before anything is sent."""
@@ -50,8 +55,7 @@ class _Requests:
 
     def __init__(self, changes: Mapping[int, Change], now: float, clock: Clock) -> None:
         self.creates: dict[int, dict[str, Any]] = {}
-        self.updates: dict[int, UpdateOne] = {}
-        self.handles: dict[int, str] = {}  # of the updates
+        self.updates: Updates = {}
         self.deletes: dict[int, str] = {}
         self.outcomes: Outcomes = {}
         for at, change in changes.items():
@@ -63,13 +67,12 @@ class _Requests:
     def _add(self, at: int, change: Change, now: float, clock: Clock) -> None:
         if isinstance(change, Create):
             self.creates[at] = document_of(change, clock)
-        elif not is_text(change.handle):
+        elif not is_handle(change.handle):
             self.outcomes[at] = Outcome.GONE
         elif isinstance(change, Delete):
             self.deletes[at] = change.handle
         else:
-            self.updates[at] = update_of(change, now, clock)
-            self.handles[at] = change.handle
+            self.updates[at] = change, update_of(change, now, clock)
 
 
 class Changes:
@@ -99,7 +102,7 @@ class Changes:
         if asked.creates:
             calls.append(self._create(asked.creates, now))
         if asked.updates:
-            calls.append(self._update(asked.updates, asked.handles, now))
+            calls.append(self._update(asked.updates, now))
         if asked.deletes:
             calls.append(self._delete(asked.deletes, now))
         outcomes = asked.outcomes
@@ -119,9 +122,9 @@ class Changes:
                 DeleteOne({"_id": one["_id"], "expires_at": {"$lte": now}})
                 for one in taken.values()
             ]
-            details, _ = await self._bulk(expired)
-            if details["nRemoved"]:
-                outcomes |= await self._insert(taken)
+            await self._bulk(expired)
+            # The server itself may have deleted one meanwhile: it counts for nothing.
+            outcomes |= await self._insert(taken)
         return outcomes
 
     async def _insert(self, documents: dict[int, dict[str, Any]]) -> Outcomes:
@@ -129,7 +132,9 @@ class Changes:
         _, errors = await self._bulk([InsertOne(one) for one in documents.values()])
         outcomes: Outcomes = dict.fromkeys(positions, Outcome.APPLIED)
         for error in errors:
-            taken = error["code"] == _DUPLICATE
+            # A unique index that somebody else made knows nothing of handles.
+            which = error.get("keyPattern", _ID)
+            taken = error["code"] == _DUPLICATE and which == _ID
             outcomes[positions[error["index"]]] = (
                 _CONFLICT if taken else item_error(error)
             )
@@ -137,44 +142,50 @@ class Changes:
 
     # -- apply -----------------------------------------------------------------------
 
-    async def _update(
-        self, updates: dict[int, UpdateOne], handles: dict[int, str], now: float
-    ) -> Outcomes:
+    async def _update(self, updates: Updates, now: float) -> Outcomes:
         positions = list(updates)
-        details, errors = await self._bulk(list(updates.values()))
+        details, errors = await self._bulk([one for _, one in updates.values()])
         outcomes: Outcomes = {}
         for error in errors:
             unmet = error["code"] == NOT_AS_EXPECTED
             outcomes[positions[error["index"]]] = (
                 _CONFLICT if unmet else item_error(error)
             )
-        unknown = {at: handles[at] for at in positions if at not in outcomes}
+        unknown = {at: updates[at] for at in positions if at not in outcomes}
         unmatched = len(unknown) - details["nMatched"]
         if unmatched:
             return outcomes | await self._unmatched(unknown, unmatched, now)
         return outcomes | dict.fromkeys(unknown, Outcome.APPLIED)
 
-    async def _unmatched(
-        self, handles: dict[int, str], count: int, now: float
-    ) -> Outcomes:
-        """Find out which of *handles* had no live record; the server counts them only.
+    async def _unmatched(self, updates: Updates, count: int, now: float) -> Outcomes:
+        """Find out which of *updates* had no live record; the server counts them only.
 
         What is not there now may have been there when it was changed, and ended since:
         it is GONE all the same, as if it had ended before.
         """
+        handles = {at: change.handle for at, (change, _) in updates.items()}
         live: set[str] = set()
         if count < len(handles):
             live = await self._live(list(handles.values()), now)
         gone = [at for at, handle in handles.items() if handle not in live]
         outcomes: Outcomes = dict.fromkeys(handles, Outcome.APPLIED)
         if len(gone) < count:  # one that had expired lives: another clock is behind
-            message = "the clocks of the servers that write sessions differ; set them"
-            outcomes = {at: StoreError(message) for at in handles}
+            there = {at: updates[at] for at in handles.keys() - {*gone}}
+            outcomes = await self._one_by_one(there, now)
         return outcomes | dict.fromkeys(gone, Outcome.GONE)
 
+    async def _one_by_one(self, updates: Updates, now: float) -> Outcomes:
+        """Carry out *updates* again, each by itself, if that does no more than once."""
+        outcomes: Outcomes = {}
+        for at, (change, update) in updates.items():
+            if change.expect or change.expect_token is not None:
+                outcomes[at] = StoreError(_CLOCKS)
+            else:
+                outcomes |= await self._update({at: (change, update)}, now)
+        return outcomes
+
     async def _live(self, handles: list[str], now: float) -> set[str]:
-        # This is part of a write, so no member that lags behind may answer.
-        primary = self._collection.with_options(read_preference=ReadPreference.PRIMARY)
+        primary = fresh(self._collection)
         where = {"_id": {"$in": handles}, "expires_at": {"$gt": now}}
         found = primary.find(where, {"_id": 1}, batch_size=len(handles) + 1)
         return {one["_id"] for one in await answer_of(found.to_list(None))}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.keeper import Keeper
@@ -24,11 +25,15 @@ _DATABASE = "tornado_sessions"
 _DATABASE_NAME = re.compile(r'[^/\\. "$*<>:|?\0]{1,63}')
 _DEFAULTS: dict[str, Any] = {
     "appname": "tornado_sessions",
-    "serverSelectionTimeoutMS": 5000,
+    "serverSelectionTimeoutMS": 3000,
 }
-"""For clients of our own, unless the URL says otherwise."""
+"""For clients of our own, unless the URL says otherwise. A request waits 5 s for a store by
+default: what the driver has to say about a server that is not there has to come before."""
+_TAKEN = {"admin", "config", "local"}
+"""Databases that MongoDB has for itself; "local" is not replicated."""
 _URL_ERRORS = (PyMongoError, ValueError, OSError)
 """OSError: a certificate that is not there, for example."""
+_UNACKNOWLEDGED = "MongoStore needs acknowledged writes, not w=0"
 _GOODBYE = 0.25
 """Seconds to tell a server that may be hanging that its sessions are over."""
 _OURS: CodecOptions[dict[str, Any]] = CodecOptions(
@@ -48,23 +53,28 @@ class ClientSource:
     """
 
     def __init__(self, client_or_url: Any, database: str | None) -> None:
-        if database is not None and not _DATABASE_NAME.fullmatch(database):
-            raise ConfigurationError(f"the name of a database cannot be {database!r}")
+        if database is not None:
+            _check_name(database, repr(database))
         self._url = client_or_url if isinstance(client_or_url, str) else None
         if self._url is None:
-            _check_client(client_or_url)
+            _check_client(client_or_url, database)
         else:
-            _check_url(self._url)
+            _check_url(self._url, database)
         self._database = database
         self._client = client_or_url
         self._keeper: Keeper | None = None
 
+    @property
+    def over(self) -> bool:
+        """True if the client is our own, and closed."""
+        return self._keeper is not None and self._keeper.over
+
     def collection(self, name: str) -> Any:
         """Return that collection, of a new client if there is a URL; does no I/O."""
         if self._url is None:
-            return self._checked(self._client, name)
+            return self._in_database(self._client, name)
         client = _client(self._url)
-        collection = self._checked(client, name)
+        collection = self._in_database(client, name)
         self._keeper = Keeper(partial(_say_goodbye, client))
         return collection
 
@@ -74,13 +84,11 @@ class ClientSource:
         if keeper is not None:
             await keeper.close()
 
-    def _checked(self, client: Any, name: str) -> Any:
+    def _in_database(self, client: Any, name: str) -> Any:
         if self._database is not None:
             database = client.get_database(self._database)
         else:
             database = client.get_default_database(_DATABASE)
-        if not database.write_concern.acknowledged:
-            raise ConfigurationError("MongoStore needs acknowledged writes, not w=0")
         return database.get_collection(name, codec_options=_OURS)
 
 
@@ -92,7 +100,7 @@ async def _say_goodbye(client: AsyncMongoClient[Any]) -> None:
 
 
 def _client(url: str) -> AsyncMongoClient[Any]:
-    given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+    given = _options(url)
     ours = {name: _DEFAULTS[name] for name in _DEFAULTS if name.lower() not in given}
     try:
         return AsyncMongoClient(url, **ours)
@@ -101,22 +109,49 @@ def _client(url: str) -> AsyncMongoClient[Any]:
     raise refusal
 
 
-def _check_client(client: Any) -> None:
+def _check_name(name: str, shown: str) -> None:
+    if not _DATABASE_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"the name of a database cannot be {shown}; the namespace names a collection"
+        )
+    if name in _TAKEN:
+        raise ConfigurationError(
+            f"MongoDB has the database {name!r} for itself; give the name of another"
+        )
+
+
+def _check_client(client: Any, database: str | None) -> None:
     # By type: any attribute of a client is a database. Motor need not be installed.
-    if isinstance(client, AsyncMongoClient) or hasattr(type(client), "get_io_loop"):
-        return
-    raise ConfigurationError(
-        f"MongoStore got a {type(client).__name__}; give it a mongodb:// URL, "
-        "pymongo.AsyncMongoClient, or a client of motor_tornado or motor_asyncio"
-    )
+    motor = hasattr(type(client), "get_io_loop")
+    if not motor and not isinstance(client, AsyncMongoClient):
+        raise ConfigurationError(
+            f"MongoStore got a {type(client).__name__}; give it a mongodb:// URL, "
+            "pymongo.AsyncMongoClient, or a client of motor_tornado or motor_asyncio"
+        )
+    # Motor would ask for an event loop, PyMongo inside of it does not.
+    plain = client.delegate if motor else client
+    if not plain.write_concern.acknowledged:
+        raise ConfigurationError(_UNACKNOWLEDGED)
+    if database is None:
+        name = plain.get_default_database(_DATABASE).name
+        _check_name(name, repr(name))
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, database: str | None) -> None:
     scheme = url.partition("://")[0]
-    if scheme == "mongodb+srv":  # to know more would need the DNS
-        return
-    if scheme != "mongodb":
+    if scheme not in ("mongodb", "mongodb+srv"):
         raise ConfigurationError(f"{safe_url(url)} is no URL of MongoDB: mongodb://…")
+    if scheme == "mongodb":  # to know more of the other would need the DNS
+        _check_options(url)
+    with suppress(ValueError):
+        if int(_options(url).get("w", "1")) == 0:
+            raise ConfigurationError(_UNACKNOWLEDGED)
+    name = unquote_plus(urlsplit(url).path[1:])
+    if database is None and name:
+        _check_name(name, f"the path of {safe_url(url)}")
+
+
+def _check_options(url: str) -> None:
     try:
         parse_uri(url, validate=True, warn=False)
     except _URL_ERRORS as error:
@@ -124,6 +159,11 @@ def _check_url(url: str) -> None:
     else:
         return
     raise refusal
+
+
+def _options(url: str) -> dict[str, str]:
+    query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    return {name.lower(): value for name, value in query}
 
 
 def _refusal(url: str, error: Exception) -> ConfigurationError:

@@ -14,7 +14,7 @@ import math
 import re
 import time
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -33,7 +33,10 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     for field in msgspec.structs.fields(Meta)
 }
 _INT_BITS = 63
+_MAX_HANDLE = 1 << 10
 _LARGE = 1 << 20
+_WRAPPING = 128
+"""Bytes around a value in an update, at most."""
 _MAX_DOCUMENT = 16 << 20
 _END_OF_TIME = 253402300799.0
 _TTL_STEP = 60.0
@@ -42,6 +45,11 @@ _TTL_STEP = 60.0
 def is_text(name: str) -> bool:
     """Tell whether BSON can hold *name* as text: not if it has lone surrogates."""
     return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def is_handle(name: str) -> bool:
+    """Tell whether *name* can be a handle: text of at most 1 KiB."""
+    return is_text(name) and len(name.encode()) <= _MAX_HANDLE
 
 
 def escaped(key: str) -> str:
@@ -90,8 +98,8 @@ def ttl_date(expires_at: float, clock: Clock) -> DatetimeMS:
 
 def document_of(change: Create, clock: Clock) -> dict[str, Any]:
     """Return the document that *change* stores; an error says that it cannot be."""
-    if not is_text(change.handle):
-        raise ValueError("the handle has lone surrogates")
+    if not is_handle(change.handle):
+        raise ValueError("a handle is a text of at most 1 KiB")
     fields = {
         name: meta_value(name, getattr(change.meta, name)) for name in META_FIELDS
     }
@@ -101,18 +109,18 @@ def document_of(change: Create, clock: Clock) -> dict[str, Any]:
         "ttl": ttl_date(change.meta.expires_at, clock),
         "values": {escaped(key): raw_value(raw) for key, raw in change.values.items()},
     }
-    check_size(change.values.items(), document)
+    check_size([*change.values.items(), *fields.items()], document)
     return document
 
 
-def check_size(
-    items: Iterable[tuple[str, bytes | None]], document: Mapping[str, Any]
-) -> None:
-    """Refuse a *document* with these values if the driver would, and the batch with it."""
-    size = sum(len(key) + len(raw or b"") for key, raw in items)
+def check_size(items: Collection[tuple[str, Any]], document: Mapping[str, Any]) -> None:
+    """Refuse a *document* of these items if the driver would, and the batch with it."""
+    size = _WRAPPING * len(items)
+    for name, value in items:
+        size += len(name) + (len(value) if isinstance(value, (bytes, str)) else 0)
     # Encoding twice is for those that could be too large at all.
     if size > _LARGE and len(encode(document)) > _MAX_DOCUMENT:
-        raise ValueError(f"{size} bytes of values; a document may hold 16 MiB")
+        raise ValueError(f"it has about {size} bytes; a document may hold 16 MiB")
 
 
 def record_of(document: Mapping[str, Any], now: float) -> Record | CodecError | None:

@@ -12,6 +12,7 @@ try:
     from bson import encode
     from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.datetime_ms import DatetimeMS
+    from bson.errors import BSONError
     from pymongo import (
         AsyncMongoClient,
         DeleteOne,
@@ -30,6 +31,7 @@ try:
         ServerSelectionTimeoutError,
         WriteError,
     )
+    from pymongo.read_concern import ReadConcern
     from pymongo.uri_parser import parse_uri
 except ImportError as error:
     raise ConfigurationError(
@@ -40,6 +42,7 @@ except ImportError as error:
 __all__ = [
     "AsyncMongoClient",
     "AutoReconnect",
+    "BSONError",
     "BulkWriteError",
     "CodecOptions",
     "DatetimeConversion",
@@ -51,6 +54,7 @@ __all__ = [
     "NotPrimaryError",
     "OperationFailure",
     "PyMongoError",
+    "ReadConcern",
     "ReadPreference",
     "ServerSelectionTimeoutError",
     "UpdateOne",

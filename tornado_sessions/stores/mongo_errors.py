@@ -8,6 +8,7 @@ from typing import Any
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.mongo_driver import (
     AutoReconnect,
+    BSONError,
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
@@ -17,6 +18,12 @@ from tornado_sessions.stores.mongo_driver import (
 )
 
 UNAUTHORIZED = 13
+_NO_USER = (
+    "the server wants a user and a password; put them into the URL: "
+    "mongodb://user:password@host/database"
+)
+_ASKS_FOR_USER = ("requires authentication", "no users authenticated")
+"""How the server ends what it says to those who did not log in."""
 _TOO_LARGE = "the record would be larger than 16 MiB, the most that a document may hold"
 _ADVICE = {
     UNAUTHORIZED: "the user has no right to do this; grant readWrite on the database",
@@ -26,6 +33,7 @@ _ADVICE = {
     100: "the write concern asks for more members than the replica set has",
     8000: "the user name or the password is wrong, or it is another authSource",
     10334: _TOO_LARGE,
+    11000: "a unique index that is not ours is in the way; drop it from the collection",
     14031: "the disk of the server is full; free some space",
     17419: _TOO_LARGE,
     17420: _TOO_LARGE,
@@ -38,13 +46,16 @@ _NO_ANSWER = "the server did not answer in time; see whether it runs and is reac
 OTHER_LOOP = (
     "a client belongs to one event loop; where there are more, give a URL instead"
 )
+_NO_BSON = "what was sent is too large, or what was answered cannot be read"
 _LOST = "the connection was lost; it is built anew with the next call"
 
 
-def store_error(error: PyMongoError | RuntimeError) -> StoreError:
+def store_error(error: PyMongoError | BSONError | RuntimeError) -> StoreError:
     """Return what is raised for *error*."""
     if isinstance(error, OperationFailure):
         return _refused(error, error.code or 0, error.details or {})
+    if isinstance(error, BSONError):  # it may quote what it could not encode
+        error = type(error)(_NO_BSON)
     failure = StoreError(f"MongoDB: {_trouble(error)}")
     failure.__cause__ = error
     return failure
@@ -54,6 +65,11 @@ def code_of(error: StoreError) -> int | None:
     """Return the code that the server gave, if it was the server that refused."""
     cause = error.__cause__
     return cause.code if isinstance(cause, OperationFailure) else None
+
+
+def wants_user(error: StoreError) -> bool:
+    """Tell whether the server wants a user, and got none."""
+    return _NO_USER in str(error)
 
 
 def item_error(error: Mapping[str, Any]) -> StoreError:
@@ -74,12 +90,18 @@ def _refused(
     # The server quotes whole commands and documents: its code has to do.
     name = details.get("codeName", "an error")
     advice = _ADVICE.get(code, "look the code up in the log of the server")
+    if code == UNAUTHORIZED and _is_stranger(details):
+        advice = _NO_USER
     failure = StoreError(f"MongoDB: {advice} ({name}, code {code})")
     failure.__cause__ = type(error)(f"{name}", code)
     return failure
 
 
-def _trouble(error: PyMongoError | RuntimeError) -> str:
+def _is_stranger(details: Mapping[str, Any]) -> bool:
+    return str(details.get("errmsg", "")).endswith(_ASKS_FOR_USER)
+
+
+def _trouble(error: PyMongoError | BSONError | RuntimeError) -> str:
     if isinstance(error, RuntimeError):
         return f"{OTHER_LOOP} ({error})"
     if isinstance(error, NotPrimaryError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_driver import IndexModel
-from tornado_sessions.stores.mongo_errors import UNAUTHORIZED, code_of
+from tornado_sessions.stores.mongo_errors import UNAUTHORIZED, code_of, wants_user
 
 log = logging.getLogger("tornado_sessions")
 
@@ -55,7 +55,7 @@ async def _are_made(collection: Any, fields: Iterable[str]) -> bool:
     try:
         await answer_of(collection.create_indexes(models))
     except StoreError as error:
-        if code_of(error) not in _TOLERATED:
+        if code_of(error) not in _TOLERATED or wants_user(error):
             raise
         return False
     return True
@@ -69,10 +69,15 @@ async def _there(collection: Any) -> set[str]:
         if code_of(error) != UNAUTHORIZED:  # listing them may be forbidden as well
             raise
         return set()
-    fields = {one["key"][0][0]: one for one in found.values()}
-    if "expireAfterSeconds" not in fields.get("ttl", {}):
-        fields.pop("ttl", None)
-    return set(fields)
+    return {one["key"][0][0] for one in found.values() if _serves(one)}
+
+
+def _serves(index: Mapping[str, Any]) -> bool:
+    if "partialFilterExpression" in index:  # it leaves some of the documents out
+        return False
+    if index["key"][0][0] != "ttl":
+        return True
+    return "expireAfterSeconds" in index and len(index["key"]) == 1
 
 
 def _recipe(collection: str, field: str) -> str:

@@ -28,7 +28,8 @@ def update_of(change: Apply, now: float, clock: Clock) -> UpdateOne:
     else:
         # Without a field to change it still has to tell whether the record is there.
         update = _operators(fields) or {"$max": {"expires_at": now}}
-    check_size([*change.set.items(), *change.expect.items()], {"u": update})
+    expected = [*change.expect.items(), ("token", change.expect_token)]
+    check_size([*fields.items(), *expected], {"u": update})
     return UpdateOne({"_id": change.handle, "expires_at": {"$gt": now}}, update)
 
 

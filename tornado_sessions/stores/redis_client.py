@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.redis_cluster import ClusterTransport
 from tornado_sessions.stores.redis_transport import PoolTransport, Transport
-from tornado_sessions.stores.url import safe_url
+from tornado_sessions.stores.url import ESCAPED, safe_url
 
 redis: Any  # redis-py is typed in parts
 try:
@@ -27,6 +27,7 @@ _ANSWER: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 2.0}
 """Seconds to connect and for an answer, unless the URL says otherwise, where somebody else
 can be asked: another node of the cluster, or a Sentinel for the new master. A single
 server has until the request's deadline."""
+_QUIET_REASON = f"check port, database and options; {ESCAPED}"
 _SENTINEL = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 
 
@@ -53,7 +54,7 @@ def transport_to(url: str) -> Transport:
     Raises:
         ConfigurationError: The URL makes no sense, or redis-py is not installed.
     """
-    parts = urlsplit(url)
+    parts = _parsed(url)
     scheme, _, kind = parts.scheme.replace("valkey", "redis").partition("+")
     make = {"": _server, "sentinel": _sentinel, "cluster": _cluster}.get(kind)
     if make is None or scheme not in ("redis", "rediss", "unix"):
@@ -68,7 +69,19 @@ def transport_to(url: str) -> Transport:
     try:
         return make(scheme, parts)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{safe_url(url)}: {error}") from error
+        # What it says may quote a piece of a password that was not escaped.
+        reason = _QUIET_REASON if "@" in url else str(error)
+    raise ConfigurationError(f"{safe_url(url)}: {reason}")
+
+
+def _parsed(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if "@" in parts.path or parts.fragment:
+        raise ConfigurationError(f"{safe_url(url)} is no URL: {ESCAPED}")
+    return parts
 
 
 def _nameless() -> dict[str, None]:

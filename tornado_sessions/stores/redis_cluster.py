@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -27,7 +28,8 @@ _SILENCE = 1.0
 _LEASH = 0.25
 """Seconds that it has then, before the others in the batch go on without it."""
 _REFRESH = 5.0
-"""Seconds for the question where the slots are."""
+"""Seconds for the question where the slots are; it is asked twice a second at most."""
+_REFRESH_AGAIN = 0.5
 
 
 class ClusterTransport(Transport):
@@ -49,6 +51,7 @@ class ClusterTransport(Transport):
         self._client = client
         self._exchange: Exchange | None = None
         self._refreshing: asyncio.Task[None] | None = None
+        self._refreshed_at = -math.inf
         self._silent: dict[str, float] = {}
         """Nodes that did not answer, and until when they are left alone."""
         self._heard: dict[str, float] = {}
@@ -170,10 +173,12 @@ class ClusterTransport(Transport):
 
     def _refresh(self) -> asyncio.Task[None]:
         """Have the client ask where the slots are by now; nobody has to wait for it."""
-        if self._refreshing is None or self._refreshing.done():
+        now, last = time.monotonic(), self._refreshing
+        if last is None or (last.done() and now > self._refreshed_at + _REFRESH_AGAIN):
+            self._refreshed_at = now
             loop = asyncio.get_running_loop()
-            self._refreshing = loop.create_task(self._know_the_nodes())
-        return self._refreshing
+            last = self._refreshing = loop.create_task(self._know_the_nodes())
+        return last
 
     async def _know_the_nodes(self) -> None:
         try:

@@ -8,6 +8,7 @@ twice would count twice.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,6 +21,8 @@ from tornado_sessions.stores.redis_errors import OutOfStepError, named
 from tornado_sessions.stores.redis_scripts import Script
 
 _SCAN_COUNT = b"500"
+_MOST_CONNECTIONS = 16
+"""At a time; the manager uses eight, and one for each other call."""
 _marks = count(1)
 
 
@@ -98,6 +101,9 @@ class PoolTransport(Transport):
         if takes is not None and takes.default is inspect.Parameter.empty:
             self._take = partial(pool.get_connection, "_")  # as older clients want it
         self._exchange = Exchange(pool.connection_class)
+        # A pool that has no connection left raises; here the others wait for their turn.
+        room = getattr(pool, "max_connections", None) or _MOST_CONNECTIONS
+        self._room = asyncio.Semaphore(min(room, _MOST_CONNECTIONS))
         decodes = pool.connection_kwargs.get("decode_responses")
         if decodes and not self._exchange.reads_bytes:
             raise ConfigurationError(
@@ -106,11 +112,12 @@ class PoolTransport(Transport):
             )
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
-        connection = await self._take()
-        try:
-            return await self._exchange(connection, commands)
-        finally:
-            await self._pool.release(connection)
+        async with self._room:
+            connection = await self._take()
+            try:
+                return await self._exchange(connection, commands)
+            finally:
+                await self._pool.release(connection)
 
     async def close(self) -> None:
         await self._pool.disconnect()

@@ -5,13 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from urllib.parse import (
-    SplitResult,
-    parse_qsl,
-    unquote,
-    urlencode,
-    urlsplit,
-)
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.base import Store
@@ -36,6 +30,7 @@ _SCHEMES = {
 }
 _OURS = ("namespace",)
 """Options that are not the driver's."""
+ESCAPED = "percent-escape / # ? @ [ and ] in a name or a password"
 _EXAMPLES = "memory://, sqlite:///sessions.db, redis://localhost, mongodb://localhost"
 
 
@@ -56,7 +51,7 @@ def store_from_url(url: str) -> Store:
     Raises:
         ConfigurationError: The scheme is unknown or the rest makes no sense.
     """
-    parts = urlsplit(url) if isinstance(url, str) else SplitResult("", "", "", "", "")
+    parts = _parts(url)
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(
             f"session_store is {safe_url(url)}; use a Store or a URL such as {_EXAMPLES}"
@@ -89,27 +84,36 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     return path[1:] if relative else path
 
 
+def _parts(url: object) -> SplitResult:
+    try:
+        return urlsplit(url) if isinstance(url, str) else urlsplit("")
+    except ValueError:
+        message = f"session_store {safe_url(url)} is no URL; {ESCAPED}"
+    raise ConfigurationError(message)
+
+
 def _split(url: str, known: Sequence[str] | None = None) -> tuple[str, dict[str, str]]:
     """Return *url* without our options, and them; what is not *known* is refused."""
-    parts = urlsplit(url)
-    try:
-        pairs = parse_qsl(parts.query, True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        message = f"session_store {safe_url(url)}: after ? comes name=value"
-        raise ConfigurationError(message) from error
-    unknown = [] if known is None else sorted({name for name, _ in pairs} - {*known})
+    start, _, query = url.partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&") if query]
+    names = {name for name, equals, _ in pairs if equals}
+    if len(names) < len({name for name, _, _ in pairs}):
+        message = f"session_store {safe_url(url)}: after ? comes name=value; {ESCAPED}"
+        raise ConfigurationError(message)
+    unknown = sorted(names - {*known}) if known is not None else []
     if known is not None and unknown:
         raise ConfigurationError(
             f"session_store {safe_url(url)} has the unknown option {unknown[0]!r}; "
             f"known are: {', '.join(known) or 'none'}"
         )
-    ours = {name: value for name, value in pairs if name in _OURS}
-    theirs = urlencode([pair for pair in pairs if pair[0] not in _OURS])
-    return url.partition("?")[0] + (theirs and f"?{theirs}"), ours
+    ours = {name: unquote(value) for name, _, value in pairs if name in _OURS}
+    # What is the driver's is left as it was written: drivers differ in what they decode.
+    theirs = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
+    return start + (theirs and f"?{theirs}"), ours
 
 
 def safe_url(url: object) -> str:
-    """Return *url* for an error message, without a password."""
+    """Return *url* for an error message, without what may be a secret."""
     text = repr(url)
-    secret = "@" in text or "password" in text.lower()
+    secret = "@" in text or "?" in text
     return f"{text.split('://')[0]}://…'" if secret else text
