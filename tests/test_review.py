@@ -4,10 +4,13 @@ import asyncio
 import gc
 import logging
 
+from tornado.web import Application
+
 from httpkit_stores import AsyncStore, FakeClock, soon
 from tornado_sessions import SessionManager, StoreError
 from tornado_sessions.stores.base import Create, Outcome
 from tornado_sessions.stores.keeper import Keeper
+from tornado_sessions.testing import prepare_session, read_session
 
 
 async def began(manager, **values):
@@ -111,3 +114,16 @@ def test_a_keeper_whose_loop_ends():
     loop = asyncio.run(use())
     assert closed == [loop]
     assert keepers[0].over
+
+
+async def test_a_session_outlives_its_request():
+    """T8: what `read_session` returns can log in, though its handler is gone."""
+    app = Application([], cookie_secret="made up for the tests")
+    cookie = await prepare_session(app, {"cart": ["tea"]})
+    session = await read_session(app, cookie)
+    gc.collect()
+    session.login("alice")
+    await session.save()
+    assert session.principal == "alice"
+    assert len(await SessionManager.of(app).sessions_of("alice")) == 1
+    await SessionManager.of(app).close()

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from pymongo import WriteConcern
+from pymongo import DeleteOne, WriteConcern
 from pymongo.errors import OperationFailure
 
 from mongokit import MongoServer, apply, mongo_store, new_record, values
@@ -80,6 +80,15 @@ UNUSABLE = {
     "an unknown field": apply(meta={"nonsense": 1}),
     "an expectation": apply("h", {"k": b"x"}, (), {"k": "text"}),
     "a token": apply("h", {"k": b"x"}, expect_token="text"),
+    "a handle of a KiB": new_record("x" * 1025),
+    "a handle of 17 MB": new_record("x" * (17 << 20)),
+    "17 MB to take away": apply("h", {"k": b"x"}, ["u" * (17 << 20)]),
+    "17 MB to take away, if": apply("h", {}, ["u" * (17 << 20)], {"k": b"v"}),
+    "a key of 17 MB": new_record("x", {"." * (4 << 20): b""}),
+    "a user agent of 17 MB": new_record("x", user_agent="u" * (17 << 20)),
+    "a principal of 17 MB": apply(meta={"principal": "u" * (17 << 20)}),
+    "a token of 17 MB": apply("h", {"k": b"x"}, expect_token=bytes(17 << 20)),
+    "many to expect": apply("h", {}, (), {f"{n:x}": b"" for n in range(300_000)}),
     "17 MB": new_record("x", {"k": bytes(17 << 20)}),
     "17 MB more": apply("h", {"k": bytes(17 << 20)}),
     "17 MB to expect": apply("h", {"k": b"x"}, (), {"k": bytes(17 << 20)}),
@@ -98,6 +107,46 @@ async def test_an_unusable_change(store, change):
     assert await values(store, "z") == {"k": b"1"}
     assert await values(store) == {"k": b"v"}
     assert await store.load(["x"]) == [None]
+
+
+async def test_a_handle_that_is_too_long(store):
+    """R1, R2: there is none of it, and its neighbours are as they are."""
+    assert await store.commit([new_record("é" * 512)]) == [APPLIED]
+    for handle in ["x" * 1025, "é" * 513, "x" * (17 << 20)]:
+        asked = [Apply(handle, {"k": b"1"}), Delete(handle), Apply("h", {"k": b"1"})]
+        assert await store.commit(asked) == [GONE, GONE, APPLIED]
+        none, there, edge = await store.load([handle, "h", "é" * 512])
+        assert none is None
+        assert (there.handle, edge.handle) == ("h", "é" * 512)
+
+
+async def test_a_principal_that_is_too_long(store):
+    """F3, S9: what the driver refuses to send is a `StoreError`, which quotes none of it."""
+    secret = b"5ecret"
+    with pytest.raises(StoreError, match="too large") as info:
+        await store.find(secret.decode() * (17 << 18))
+    assert not quoted(info.value, secret)
+
+
+@pytest.mark.parametrize("expect", [{}, {"k": b"v"}], ids=["blind", "expecting"])
+async def test_a_key_that_is_set_and_taken_away(store, expect):
+    """R2: it is set, as on every store."""
+    change = Apply("h", {"a": b"1", "k": b"2"}, ["a", "k", "none"], expect)
+    assert await store.commit([change]) == [APPLIED]
+    assert await values(store) == {"a": b"1", "k": b"2"}
+
+
+async def test_a_unique_index_of_somebody_else(store):
+    """R2, F3: CONFLICT is for handles that are taken; else an administrator is asked."""
+    await store._collection.create_index("ip", unique=True, name="theirs")
+    batch = [new_record("a", ip="1"), new_record("b", ip="1"), new_record("h", ip="2")]
+    first, second, taken = await store.commit(batch)
+    assert (first, taken) == (APPLIED, CONFLICT)
+    assert isinstance(second, StoreError)
+    assert "unique index" in str(second)
+    (outcome,) = await store.commit([Apply("h", meta={"ip": "1"})])
+    assert isinstance(outcome, StoreError)
+    assert "unique index" in str(outcome)
 
 
 async def test_a_record_that_grows_too_large(store):
@@ -157,15 +206,31 @@ async def test_what_ends_while_a_batch_is_under_way(store, meanwhile):
 
 
 async def test_clocks_that_differ(store, meanwhile):
-    """C3, R1: what came back since is an error, rather than a guess about its neighbours."""
+    """C3, R1: where something came back since, each is sent again by itself."""
     await store.commit([new_record("old", expires_at=store.clock() - 1)])
     later = {"$set": {"expires_at": store.clock() + 10}}
     meanwhile(lambda: store._collection.update_one({"_id": "old"}, later))
     outcomes = await store.commit([Apply("h"), Apply("old"), Apply("none")])
-    assert outcomes[2] is GONE
-    for outcome in outcomes[:2]:
+    assert outcomes == [APPLIED, APPLIED, GONE]
+
+
+async def test_clocks_that_differ_where_something_is_expected(store, meanwhile):
+    """C2, C3, R1: what cannot be sent again is an error, rather than a guess."""
+    await store.commit([new_record("old", expires_at=store.clock() - 1)])
+    await store.commit([new_record("a"), new_record("b")])
+    later = {"$set": {"expires_at": store.clock() + 10}}
+    meanwhile(lambda: store._collection.update_one({"_id": "old"}, later))
+    expecting = [
+        Apply("h", {"k": b"1"}, (), {"k": b"v"}),
+        Apply("b", {"k": b"1"}, expect_token=b"t"),
+    ]
+    batch = [Apply("a", {"k": b"1"}), *expecting, Apply("old"), Apply("none")]
+    outcomes = await store.commit(batch)
+    for outcome in outcomes[1:3]:
         assert isinstance(outcome, StoreError)
         assert "clocks" in str(outcome)
+    assert [outcomes[0], *outcomes[3:]] == [APPLIED, APPLIED, GONE]
+    assert await values(store, "a") == {"k": b"1"}
 
 
 async def test_the_handle_of_an_expired_record_is_free(store):
@@ -175,6 +240,21 @@ async def test_the_handle_of_an_expired_record_is_free(store):
     again = new_record("old", {"n": b"1"}, expires_at=9e9)
     outcomes = await store.commit([new_record("live"), again, again])
     assert outcomes == [CONFLICT, APPLIED, CONFLICT]
+    assert await values(store, "old") == {"n": b"1"}
+
+
+async def test_an_expired_record_that_the_server_deletes_meanwhile(store, monkeypatch):
+    """R2, R3: a handle that is free by then is free, whoever deleted what was there."""
+    await store.commit([new_record("old", expires_at=store.clock() - 1)])
+    bulk = Changes._bulk
+
+    async def late(changes, requests):
+        if isinstance(requests[0], DeleteOne):
+            await store._collection.delete_one({"_id": "old"})
+        return await bulk(changes, requests)
+
+    monkeypatch.setattr(Changes, "_bulk", late)
+    assert await store.commit([new_record("old", {"n": b"1"})]) == [APPLIED]
     assert await values(store, "old") == {"n": b"1"}
 
 

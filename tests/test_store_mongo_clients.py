@@ -64,7 +64,8 @@ def test_where_the_records_are(url, kwargs, expected):
 def test_the_options_are_the_drivers():
     """R5: the URL decides on everything, and on our own defaults too."""
     client = places("mongodb://localhost/").database.client
-    assert client.options.server_selection_timeout == 5
+    # Less than `session_store_timeout`: what the driver says of it is heard.
+    assert client.options.server_selection_timeout == 3
     url = "mongodb://localhost/?w=majority&serverselectiontimeoutms=700&appName=mine"
     collection = places(url)
     assert collection.write_concern.document == {"w": "majority"}
@@ -123,12 +124,62 @@ async def test_a_certificate_that_is_not_there(scheme):
         await MongoStore(url).open()
 
 
-async def test_writes_must_be_acknowledged():
+SILENT = {
+    "a URL": "mongodb://localhost/?W=0",
+    "a URL for the DNS": "mongodb+srv://db.example.com/web?retryWrites=true&w=0",
+    **{f"a {kind.__name__}": kind("mongodb://localhost", w=0) for kind in KINDS},
+}
+
+
+@pytest.mark.parametrize("silent", SILENT.values(), ids=SILENT)
+def test_writes_must_be_acknowledged(silent):
     """C2, F3: without an acknowledgement nobody knows what became of a change."""
-    store = MongoStore("mongodb://localhost/?w=0")
     with pytest.raises(ConfigurationError, match="w=0"):
-        await store.open()
-    assert len(asyncio.all_tasks()) == 1
+        MongoStore(silent)
+
+
+@pytest.mark.parametrize("name", ["admin", "config", "local"])
+def test_databases_of_the_servers_own(name):
+    """F2, F3: sessions in "local" are on one member only, in the others they are in the way."""
+    for place in [
+        f"mongodb://u:p@h/{name}?w=1",
+        f"mongodb+srv://db.example.com/{name}",
+    ]:
+        with pytest.raises(
+            ConfigurationError, match=f"the database '{name}' for itself"
+        ):
+            MongoStore(place)
+        assert MongoStore(place, database="web")  # it may be where the user is known
+    for kind in KINDS:
+        client = kind(f"mongodb://localhost/{name}")
+        with pytest.raises(ConfigurationError, match="for itself"):
+            MongoStore(client)
+        assert MongoStore(client, database="web")
+    with pytest.raises(ConfigurationError, match="for itself"):
+        MongoStore("mongodb://localhost", database=name)
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+def test_a_url_that_names_a_collection(scheme):
+    """R5, F3: what would be left out without a word is refused, and no password shown."""
+    for place in ["db.example.com", "user:passw0rd@db.example.com"]:
+        with pytest.raises(ConfigurationError, match="the namespace names") as info:
+            MongoStore(f"{scheme}://{place}/shop.coll?w=1")
+        assert "w0rd" not in str(info.value)
+
+
+async def test_a_loop_whose_tasks_were_all_cancelled():
+    """T8, F1: a client that ended with them is replaced, if the loop goes on and so do we."""
+    async with mongo_store() as store:
+        await store.commit([new_record()])
+        mine = {asyncio.current_task()}
+        for _ in range(2):
+            tasks = asyncio.all_tasks() - mine
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert await values(store) == {"k": b"v"}
+            assert await store.commit([Apply("h", {"k": b"v"})]) == [Outcome.APPLIED]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -266,6 +317,25 @@ async def test_no_server():
     with pytest.raises(StoreError, match=r"no server could be reached.*127\.0\.0\.1:9"):
         await MongoStore(url).load(["h"])
     assert asyncio.all_tasks() == before
+
+
+async def test_no_server_within_the_time_of_a_request():
+    """F1, F3: what the driver says about it comes before `session_store_timeout` is over."""
+    store = MongoStore("mongodb://127.0.0.1:9/")
+    with pytest.raises(StoreError, match="no server could be reached"):
+        await asyncio.wait_for(store.load(["h"]), 4.5)
+
+
+@pytest.mark.parametrize("kind", ["a URL", "a client"])
+async def test_a_server_that_wants_a_user(caplog, kind):
+    """F3: who names no user is told that one is wanted, not which rights it lacks."""
+    with MongoServer(auth=True) as server:
+        async with pymongo.AsyncMongoClient(server.url) as client:
+            store = MongoStore(server.url if kind == "a URL" else client)
+            for call in [store.open(), store.load(["h"]), store.commit([new_record()])]:
+                with pytest.raises(StoreError, match="wants a user and a password"):
+                    await call
+    assert caplog.messages == []
 
 
 async def test_a_wrong_password_is_not_shown():

@@ -117,6 +117,41 @@ async def test_indexes(store):
     assert store.expires_natively
 
 
+UNFIT = {
+    "it leaves some out": (
+        "ttl",
+        {
+            "expireAfterSeconds": 0,
+            "partialFilterExpression": {"principal": {"$exists": True}},
+        },
+    ),
+    "of two fields": ([("ttl", 1), ("principal", 1)], {"name": "ttl_1"}),
+}
+
+
+@pytest.mark.parametrize(("keys", "options"), UNFIT.values(), ids=UNFIT)
+async def test_an_index_that_does_not_delete(store, keys, options, caplog):
+    """R4: where the server would leave expired sessions, a sweeper does not."""
+    await store._collection.drop_indexes()
+    await store._collection.create_index(keys, **options)
+    await store.close()
+    with caplog.at_level(logging.WARNING):
+        await store.open()
+    assert not store.expires_natively
+    assert "createIndex({ttl: 1}" in caplog.text
+
+
+async def test_an_index_beside_the_one_that_deletes(store, caplog):
+    """R4: another index that begins with the same field does not hide it."""
+    await store._collection.drop_indexes()
+    await store._collection.create_index("ttl", expireAfterSeconds=1)
+    await store._collection.create_index([("ttl", 1), ("principal", 1)])
+    await store.close()
+    await store.open()
+    assert store.expires_natively
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("natively", [True, False])
 async def test_an_index_that_is_there_otherwise(store, natively, caplog):
     """R4: an index that somebody else made is left as it is, and used if it can be."""
@@ -159,6 +194,36 @@ async def test_indexes_that_may_not_be_made(caplog):
         async with MongoStore(url) as store:
             assert store.expires_natively
         assert caplog.records == []
+
+
+async def test_sweeping(store):
+    """R4: at most so many are deleted as were asked for, and counted as they went."""
+    await store.commit([new_record(f"h{n}") for n in range(4)])
+    store.clock.advance(timedelta(days=2))
+    for limit in (0, -1, -256):
+        assert await store.sweep(limit) == 0
+    assert await store._collection.count_documents({}) == 5
+    assert await store.sweep(2) == 2
+    collection = store._collection
+
+    class Others:
+        """A collection in which another sweeper is a moment faster."""
+
+        async def delete_many(self, where):
+            await collection.delete_one({"_id": where["_id"]["$in"][0]})
+            return await collection.delete_many(where)
+
+    store._collection = Others()
+    assert await store.sweep(3) == 2
+    store._collection = collection
+
+
+@pytest.mark.parametrize("batch", [1, 0, -1, -256])
+async def test_batches_of_none(store, batch):
+    """R4: whatever the size of a batch, `iterate` comes to its end and leaves out nobody."""
+    await store.commit([new_record("a"), new_record("b")])
+    found = [one.handle async for one in store.iterate(batch)]
+    assert found == ["a", "b", "h"]
 
 
 BROKEN = {

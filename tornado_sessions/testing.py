@@ -31,6 +31,7 @@ from tornado_sessions.conformance_record import FakeClock
 from tornado_sessions.cookie import encode
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
+from tornado_sessions.visit import Visit
 from tornado_sessions.web import SessionMixin
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ async def read_session(application: HasSettings, cookie: str) -> Session:
         application: The `tornado.web.Application` under test.
         cookie: The ``Cookie`` header.
     """
-    return await _request_of(application, cookie).load_session()
+    session = await _request_of(application, cookie).load_session()
+    session.visit = Visit  # the request is over, but no response has left
+    return session
 
 
 class _Connection:

@@ -35,6 +35,8 @@ class MongoStore(Store):
     with Motor. Write concern and read preference are the client's. Two things need
     them as they are by default: a read sees what was committed before if reads go to
     the primary, and what was acknowledged survives a failover with ``w=majority``.
+    Whose sessions a user has is always asked of the primary; and what the primary is
+    asked it answers with all that was written, whatever the client's read concern.
 
     Expired sessions are deleted by a TTL index. It is created on first use; where the
     user has no right to do that, a warning says what an administrator has to run, and

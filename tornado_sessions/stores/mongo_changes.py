@@ -20,6 +20,7 @@ from tornado_sessions.stores.base import (
 from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_documents import document_of, is_handle
 from tornado_sessions.stores.mongo_driver import (
+    BSONError,
     BulkWriteError,
     DeleteOne,
     InsertOne,
@@ -40,7 +41,7 @@ _CONFLICT = Outcome.CONFLICT
 _DUPLICATE = 11000
 _ID = {"_id": 1}
 _DELETES_AT_ONCE = 16
-_ITEM_ERRORS = (AttributeError, OverflowError, TypeError, ValueError)
+_ITEM_ERRORS = (AttributeError, BSONError, OverflowError, TypeError, ValueError)
 """What an unusable item raises, before anything is sent."""
 
 
