@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 CONNECTIONS = 16
 PATIENCE = 20.0
-DRIVERS = {"AsyncPeriodicExecutor", "PyMongoProtocol", "Keeper", "_poll_cancellation"}
+DRIVERS = {"AsyncPeriodicExecutor", "PyMongoProtocol", "_keep", "_poll_cancellation"}
 """Whose coroutines may run while a client is open."""
 TIMEOUT = 1.0
 """The deadline of the store, in seconds."""

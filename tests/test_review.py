@@ -88,6 +88,19 @@ async def test_a_dropped_store_is_closed():
     await soon(closed.wait())
 
 
+async def test_a_keeper_that_is_cancelled_at_once():
+    """T8: it is over, and whoever asks opens anew."""
+
+    async def close():
+        """Nothing was opened yet."""
+
+    keeper = Keeper(close)
+    keeper._task.cancel()
+    await asyncio.wait([keeper._task])
+    await asyncio.sleep(0)
+    assert keeper.over
+
+
 async def test_a_keeper_that_cannot_close(caplog):
     """F4: it says so in the log, and whoever closes goes on."""
 

@@ -5,6 +5,7 @@ import gc
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import suppress
 from typing import ClassVar
 
@@ -157,6 +158,16 @@ def test_databases_of_the_servers_own(name):
         assert MongoStore(client, database="web")
     with pytest.raises(ConfigurationError, match="for itself"):
         MongoStore("mongodb://localhost", database=name)
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+@pytest.mark.parametrize("password", ["[w0rd", "w0rd]", "w0rd\u2100", "w0rd#"])
+async def test_a_password_that_other_urls_could_not_have(scheme, password):
+    """S9: the driver says what is wrong, if anything is, and nobody shows the password."""
+    url = f"{scheme}://user:{password}@127.0.0.1:9/shop?serverSelectionTimeoutMS=1"
+    with pytest.raises((ConfigurationError, StoreError)) as info:
+        await MongoStore(url).open()
+    assert "w0rd" not in "".join(traceback.format_exception(info.value))
 
 
 @pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 log = logging.getLogger("tornado_sessions")
 
@@ -30,7 +31,7 @@ class Keeper:
         self._over = asyncio.Event()
         self._task = self._loop.create_task(_keep(self._over, close))
         _tasks.add(self._task)
-        self._task.add_done_callback(_tasks.discard)
+        self._task.add_done_callback(partial(_ended, self._over))
 
     def __del__(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -56,3 +57,8 @@ async def _keep(over: asyncio.Event, close: Callable[[], Awaitable[None]]) -> No
         await close()
     except Exception:
         log.warning("a store did not close its connections", exc_info=True)
+
+
+def _ended(over: asyncio.Event, task: asyncio.Task[None]) -> None:
+    over.set()  # also if it was cancelled before it had begun
+    _tasks.discard(task)

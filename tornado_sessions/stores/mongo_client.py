@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, unquote_plus
 
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.keeper import Keeper
@@ -146,7 +146,7 @@ def _check_url(url: str, database: str | None) -> None:
     with suppress(ValueError):
         if int(_options(url).get("w", "1")) == 0:
             raise ConfigurationError(_UNACKNOWLEDGED)
-    name = unquote_plus(urlsplit(url).path[1:])
+    name = unquote_plus(_path_and_query(url)[0])
     if database is None and name:
         _check_name(name, f"the path of {safe_url(url)}")
 
@@ -162,8 +162,14 @@ def _check_options(url: str) -> None:
 
 
 def _options(url: str) -> dict[str, str]:
-    query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
-    return {name.lower(): value for name, value in query}
+    options = parse_qsl(_path_and_query(url)[1], keep_blank_values=True)
+    return {name.lower(): value for name, value in options}
+
+
+def _path_and_query(url: str) -> tuple[str, str]:
+    # As the driver does it: urlsplit takes offence at what a password may hold.
+    place, _, query = url.partition("://")[2].partition("?")
+    return place.partition("/")[2], query
 
 
 def _refusal(url: str, error: Exception) -> ConfigurationError:
