@@ -221,6 +221,12 @@ async def making_stores(kind, folder):
             await store.cleaned_up()
 
 
+def marked_slow(kinds):
+    """Return *kinds* as parameters, of which those that are not QUICK are slow."""
+    slow = pytest.mark.slow
+    return [k if k in QUICK else pytest.param(k, marks=slow) for k in kinds]
+
+
 QUICK = {*BOTH, "sqlite", "redis", "mongo"}
 """The others differ from these in how they are reached, or have files of their own."""
 
@@ -231,11 +237,7 @@ def on_stores(*kinds):
     Args:
         *kinds: See `making_stores`.
     """
-    each = [
-        kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in kinds
-    ]
-    return pytest.mark.parametrize("make_store", each, indirect=True)
+    return pytest.mark.parametrize("make_store", marked_slow(kinds), indirect=True)
 
 
 on_both_paths = on_stores(*BOTH)

@@ -65,6 +65,7 @@ async def load_and_kill(server, writers):
     await asyncio.gather(*work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name in KILLS])
 async def test_what_was_acknowledged_survives(backend, tmp_path):
     """F2: after each of many kills under load, every session is whole, up to date."""

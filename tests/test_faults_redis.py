@@ -30,6 +30,8 @@ from rediskit import (
 )
 from tornado_sessions.stores.redis import RedisStore
 
+pytestmark = pytest.mark.slow
+
 HANG = 3.5
 """Seconds that Redis is stopped: several deadlines. The issue asks for 10."""
 A_FEW = 2 * RedisStore.parallel

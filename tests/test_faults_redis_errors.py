@@ -20,6 +20,8 @@ from httpkit import serving
 from rediskit import SMALL, RedisServer, ReplyError
 from tornado_sessions.stores.redis_errors import explained
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2-the-real-one"
 WRONG = "letmein-the-wrong-one"
 

@@ -11,6 +11,8 @@ from tornado_sessions import StoreError
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.url import store_from_url
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_key_that_holds_something_else(caplog):
     """F3 R1: a WRONGTYPE key is one visitor's 503; the others of the batch are fine."""

@@ -32,6 +32,8 @@ from tornado_sessions.stores.redis_scripts import COMMIT
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.testing import read_session
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 0.4
 
 

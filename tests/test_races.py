@@ -7,6 +7,7 @@ from itertools import cycle
 import pytest
 
 from backends import BACKENDS, backend_url
+from httpkit_stores import marked_slow
 from serverkit import servers
 from tornado_sessions import SessionManager
 from tornado_sessions.cookie import CookieDue
@@ -16,7 +17,7 @@ PROCESSES = 4
 BOUND = 60.0
 
 
-@pytest.fixture(params=BACKENDS, scope="module")
+@pytest.fixture(params=marked_slow(BACKENDS), scope="module")
 def urls(request, tmp_path_factory):
     """Four servers on one store."""
     folder = tmp_path_factory.mktemp("races")
