@@ -52,6 +52,8 @@ class ClusterTransport(Transport):
         self._exchange: Exchange | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed_at = -math.inf
+        self._moved: dict[int, str] = {}
+        """Slots that went to another node since the client asked, and its name."""
         self._silent: dict[str, float] = {}
         """Nodes that did not answer, and until when they are left alone."""
         self._heard: dict[str, float] = {}
@@ -63,7 +65,7 @@ class ClusterTransport(Transport):
         by_node: dict[str, tuple[Any, list[int]]] = {}
         for n, command in enumerate(commands):
             try:
-                node = self._client.get_node_from_key(command.key)
+                node = self._node_of(command.key)
             except Exception as error:  # a slot that nobody serves
                 self._refresh()
                 answers[n] = error
@@ -151,7 +153,7 @@ class ClusterTransport(Transport):
         for _ in range(_REDIRECTIONS):
             if named(answer, "TryAgainError"):
                 await asyncio.sleep(_PAUSE)
-                node = self._client.get_node_from_key(command.key)
+                node = self._node_of(command.key)
                 (answer,) = await self._ask(node, [command])
             elif named(answer, "MovedError", "AskError"):
                 answer = await self._at_other_node(answer, command)
@@ -160,16 +162,22 @@ class ClusterTransport(Transport):
         return answer
 
     async def _at_other_node(self, error: Any, command: Command) -> Any:
-        if named(error, "MovedError"):
-            self._refresh()
         node = self._client.get_node(error.host, error.port)
         if node is None:  # it has joined since
             await asyncio.wait([self._refresh()])
             node = self._client.get_node(error.host, error.port)
         if node is None:
             return error
-        first = [] if named(error, "MovedError") else [Command((b"ASKING",))]
+        first = [Command((b"ASKING",))]
+        if named(error, "MovedError"):
+            # Not by asking anew: older clients cut all connections when they do that.
+            first, self._moved[error.slot_id] = [], node.name
         return (await self._ask(node, [*first, command]))[-1]
+
+    def _node_of(self, key: bytes) -> Any:
+        moved = self._moved.get(self._client.keyslot(key)) if self._moved else None
+        node = self._client.get_node(node_name=moved) if moved else None
+        return node or self._client.get_node_from_key(key)
 
     def _refresh(self) -> asyncio.Task[None]:
         """Have the client ask where the slots are by now; nobody has to wait for it."""
@@ -183,5 +191,6 @@ class ClusterTransport(Transport):
     async def _know_the_nodes(self) -> None:
         try:
             await asyncio.wait_for(self._client.nodes_manager.initialize(), _REFRESH)
+            self._moved.clear()
         except Exception:  # what is known is tried, and fails if it is wrong
             log.warning("the cluster does not tell where its slots are", exc_info=True)
