@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 
+import pytest
 from tornado.web import Application
 
 from httpkit_stores import AsyncStore, FakeClock, soon
@@ -140,3 +141,21 @@ async def test_a_session_outlives_its_request():
     assert session.principal == "alice"
     assert len(await SessionManager.of(app).sessions_of("alice")) == 1
     await SessionManager.of(app).close()
+
+
+@pytest.mark.parametrize("saved_first", [True, False])
+async def test_two_saves_of_a_new_session_at_once(saved_first):
+    """C1, T4: whichever create comes first, what the other one holds is kept."""
+    store = AsyncStore()
+    async with SessionManager(store) as manager:
+        session = manager.new_session()
+        session["n"] = 1
+        early = manager.plan(session)
+        session["late"] = 1
+        saves = [manager.perform(early), session.save()]
+        tasks = [
+            asyncio.ensure_future(one) for one in saves[:: -1 if saved_first else 1]
+        ]
+        await soon(asyncio.gather(*tasks))
+        (record,) = await store.load([session.handle])
+        assert set(record.values) == {"n", "late"}

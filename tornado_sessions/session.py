@@ -7,7 +7,7 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
 from tornado_sessions.mapping import ValueMapping
-from tornado_sessions.stores.base import Delete, Meta, Record
+from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
@@ -63,6 +63,7 @@ class Session(ValueMapping):
         "_owner",
         "_persistent",
         "_principal",
+        "attempted",
         "cookie_due",
         "doomed",
         "ended",
@@ -94,6 +95,7 @@ class Session(ValueMapping):
         self._codec = codec
         self.visit = visit
         self.doomed: Delete | None = None
+        self.attempted: frozenset[str] | None = None
         self.sealed = None
         self.stale = NOT_STALE
         self.generation = 0
@@ -311,6 +313,12 @@ class Session(ValueMapping):
         """Take *meta* as what the store holds; the values stay as they were loaded."""
         assert self.record is not None
         self.record = Record(self.record.handle, meta, self.record.values)
+
+    def note_attempt(self, changes: Sequence[Change]) -> None:
+        """Remember what a create that seemed to fail may have stored all the same."""
+        for change in changes:
+            if isinstance(change, Create):
+                self.attempted = (self.attempted or frozenset()) | change.values.keys()
 
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
         """Remember what the response has to do; nothing takes that back but an end."""

@@ -64,6 +64,7 @@ class Settlement:
             outcomes = await self._link.commit(plan.changes)
         except BaseException as error:
             self._planner.not_extended(plan.session.handle)
+            plan.session.note_attempt(plan.changes)
             if plan.has_data or not isinstance(error, StoreError):
                 raise
             # What the visitor sees is true anyway, and the next request tries again.
@@ -108,10 +109,13 @@ class Settlement:
         (record,) = await self._link.load([change.handle])
         if not isinstance(record, Record) or record.meta.token != change.meta.token:
             raise StoreError(f"a new session met the live handle {change.handle}")
-        meta: dict[str, Any] = {"persistent": change.meta.persistent}
+        meta: dict[str, Any] = {}
         if change.meta.principal is not None:
             meta["principal"] = change.meta.principal
-        gone = record.values.keys() - change.values.keys()
+        attempted = plan.session.attempted
+        if attempted is not None:
+            meta["persistent"] = change.meta.persistent
+        gone = (attempted or frozenset()) - change.values.keys()
         rest = Apply(change.handle, change.values, gone, meta=meta)
         (outcome,) = await self._link.commit([rest])
         if outcome is not Outcome.APPLIED:
