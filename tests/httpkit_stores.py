@@ -227,8 +227,8 @@ def marked_slow(kinds):
     return [k if k in QUICK else pytest.param(k, marks=slow) for k in kinds]
 
 
-QUICK = {*BOTH, "sqlite", "redis", "mongo"}
-"""The others differ from these in how they are reached, or have files of their own."""
+QUICK = {*BOTH, "redis"}
+"""With the others the tests run once, by the command of the README."""
 
 
 def on_stores(*kinds):

@@ -10,6 +10,8 @@ from backends import backend_url
 from cart_visitor import ShopProcess, open_shop, visitors
 from examples.cart.__main__ import without_password
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def visit():

@@ -15,6 +15,8 @@ from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.redis import RedisStore
 from tornado_sessions.testing import StoreConformance
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs/stores/redis.md").read_text(encoding="utf-8")
 [_COMMAND] = re.findall(r"^ACL SETUSER .+$", PAGE, re.MULTILINE)
 ACL = _COMMAND.split()

@@ -3,6 +3,7 @@
 import asyncio
 from unittest import IsolatedAsyncioTestCase
 
+import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from motor.motor_tornado import MotorClient
 
@@ -47,24 +48,28 @@ class TestAsyncPyMongo(MongoConformance, IsolatedAsyncioTestCase):
     """R6: PyMongo's asyncio API on a standalone server."""
 
 
+@pytest.mark.slow
 class TestAsyncPyMongoOnAReplicaSet(MongoConformance, IsolatedAsyncioTestCase):
     """R6: PyMongo's asyncio API on a replica set, where it repeats lost writes."""
 
     kind = "replica set"
 
 
+@pytest.mark.slow
 class TestMotorTornado(MotorConformance, IsolatedAsyncioTestCase):
     """R6: Motor as Tornado applications use it."""
 
     motor = MotorClient
 
 
+@pytest.mark.slow
 class TestMotorAsyncio(MotorConformance, IsolatedAsyncioTestCase):
     """R6: Motor as asyncio applications use it."""
 
     motor = AsyncIOMotorClient
 
 
+@pytest.mark.slow
 class TestMotorOnAReplicaSet(MotorConformance, IsolatedAsyncioTestCase):
     """R6: Motor on a replica set."""
 

@@ -2,6 +2,7 @@
 
 from unittest import IsolatedAsyncioTestCase
 
+import pytest
 import redis.asyncio as redis_asyncio
 
 from rediskit import shared_redis, shared_server
@@ -33,10 +34,12 @@ class TestServer(RedisConformance, IsolatedAsyncioTestCase):
     pass
 
 
+@pytest.mark.slow
 class TestUnixSocket(RedisConformance, IsolatedAsyncioTestCase):
     kind = "unix"
 
 
+@pytest.mark.slow
 class TestTLS(RedisConformance, IsolatedAsyncioTestCase):
     kind = "tls"
 
@@ -45,6 +48,7 @@ class TestCluster(RedisConformance, IsolatedAsyncioTestCase):
     kind = "cluster"
 
 
+@pytest.mark.slow
 class TestSentinel(RedisConformance, IsolatedAsyncioTestCase):
     kind = "sentinel"
 
@@ -65,12 +69,14 @@ class TestClient(ClientConformance, IsolatedAsyncioTestCase):
     pass
 
 
+@pytest.mark.slow
 class TestDecodingClient(ClientConformance, IsolatedAsyncioTestCase):
     def client(self):
         url = shared_redis("standalone")
         return redis_asyncio.Redis.from_url(url, decode_responses=True)
 
 
+@pytest.mark.slow
 class TestNewProtocolClient(ClientConformance, IsolatedAsyncioTestCase):
     """RESP3, with a decoding client, and a pool that makes others wait."""
 
@@ -82,6 +88,7 @@ class TestNewProtocolClient(ClientConformance, IsolatedAsyncioTestCase):
         return redis_asyncio.Redis.from_pool(pool)
 
 
+@pytest.mark.slow
 class TestClusterClient(ClientConformance, IsolatedAsyncioTestCase):
     kind = "cluster"
 
@@ -92,6 +99,7 @@ class TestClusterClient(ClientConformance, IsolatedAsyncioTestCase):
         )
 
 
+@pytest.mark.slow
 class TestSentinelClient(ClientConformance, IsolatedAsyncioTestCase):
     kind = "sentinel"
 
