@@ -104,6 +104,8 @@ class Site:
         self.manager = SessionManager.of(application)
         self.store = self.manager.store
         self.access = []
+        self.sockets = []
+        """WebSockets that clients have opened; closed in the end."""
         self.events: list[SessionEvent] = []
         self.manager.subscribe(self.events.append)
         application.settings["log_function"] = self._note
@@ -176,6 +178,8 @@ async def running(application):
     try:
         yield site
     finally:
+        for socket in site.sockets:
+            socket.close()
         server.stop()
         await server.close_all_connections()
         await site.manager.close()
@@ -185,18 +189,18 @@ class Visitor:
     """A browser of sorts: keeps cookies, follows no redirect."""
 
     def __init__(self, site, cookies):
-        self._site = site
+        self.site = site
         self._http = AsyncHTTPClient(force_instance=True, max_clients=100)
         self.cookies = dict(cookies)
 
     @property
     def cookie(self):
         """The session cookie, or None."""
-        return self.cookies.get(self._site.cookie_name)
+        return self.cookies.get(self.site.cookie_name)
 
     def twin(self):
         """Return a visitor that has the same cookies from now on."""
-        return self._site.visitor(**self.cookies)
+        return self.site.visitor(**self.cookies)
 
     async def get(self, path="/", **kwargs):
         return await self.fetch(path, **kwargs)
@@ -206,22 +210,31 @@ class Visitor:
 
     async def fetch(self, path="/", headers=None, **kwargs):
         headers = HTTPHeaders(headers or {})
-        if self.cookies and "Cookie" not in headers:
-            pairs = [f"{name}={value}" for name, value in self.cookies.items()]
-            headers["Cookie"] = "; ".join(pairs)
+        if "Cookie" not in headers:
+            headers.update(self.headers)
         response = await self._http.fetch(
-            f"http://127.0.0.1:{self._site.port}{path}",
+            self.url(path),
             headers=headers,
             raise_error=False,
             follow_redirects=False,
             request_timeout=PATIENCE,
             **kwargs,
         )
-        self._keep(response)
+        self.keep(response.headers)
         return response
 
-    def _keep(self, response):
-        for line in response.headers.get_list("Set-Cookie"):
+    @property
+    def headers(self):
+        """What a request with these cookies says about them."""
+        pairs = [f"{name}={value}" for name, value in self.cookies.items()]
+        return {"Cookie": "; ".join(pairs)} if pairs else {}
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.site.port}{path}"
+
+    def keep(self, headers):
+        """Keep the cookies that an answer sets."""
+        for line in headers.get_list("Set-Cookie"):
             ((name, morsel),) = SimpleCookie(line).items()
             expires = morsel["expires"]
             if expires and parsedate_to_datetime(expires).timestamp() < time.time():

@@ -155,6 +155,11 @@ class AsyncStore(Store):
     async def count(self):
         return await self.inner.count()
 
+    async def listen(self, listener):
+        self.calls.append("listen")
+        await self.before("listen")
+        await self.inner.listen(listener)
+
     async def clear(self):
         await self.inner.clear()
 

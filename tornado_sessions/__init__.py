@@ -16,6 +16,7 @@ from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Store
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.web import SessionMixin
+from tornado_sessions.websocket import WebSocketSessionMixin
 
 __all__ = [
     "CodecError",
@@ -32,5 +33,6 @@ __all__ = [
     "SessionMixin",
     "Store",
     "StoreError",
+    "WebSocketSessionMixin",
     "store_from_url",
 ]

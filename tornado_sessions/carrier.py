@@ -58,11 +58,23 @@ class Handler(Protocol):
 
 
 class CookieCarrier:
-    """Reads and writes the cookie that *config* describes, by the clock *now*."""
+    """Reads and writes a session's cookie.
 
-    def __init__(self, config: SessionConfig, now: Callable[[], float]) -> None:
+    Args:
+        config: Describes the cookie.
+        now: The clock.
+        refused: Told why a cookie is not accepted: "signature" or "malformed".
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        now: Callable[[], float],
+        refused: Callable[[str], None],
+    ) -> None:
         self._config = config
         self._now = now
+        self._refused = refused
         self._name = config.full_cookie_name
         self._max_age_days = config.absolute_timeout / 86400
         self._verified = VerifiedCookies(config.absolute_timeout)
@@ -74,7 +86,7 @@ class CookieCarrier:
         if carrier is None:
             check_cookie_secret(application.settings)
             manager = SessionManager.of(application)
-            carrier = cls(manager.config, manager.now)
+            carrier = cls(manager.config, manager.now, manager.refused)
             setattr(application, _ATTRIBUTE, carrier)
         return carrier
 
@@ -87,6 +99,7 @@ class CookieCarrier:
             inner = self._content(handler, value)
             ticket = cookie.decode(inner) if inner is not None else None
             if ticket is None:
+                self._refused("signature" if inner is None else "malformed")
                 continue
             if newest is not None:
                 key = handler.get_signed_cookie_key_version(self._name, value)

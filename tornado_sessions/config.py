@@ -78,8 +78,12 @@ class SessionConfig:
     """When a session cannot be loaded: "fail" = 503, "anonymous" = the request goes on
     with an empty session that refuses to be written."""
 
-    max_per_principal: None = None
-    """Reserved: a limit of sessions per principal is not part of this release."""
+    max_per_principal: int | None = None
+    """How many sessions one principal may have: a login ends the oldest beyond that.
+    None = any number."""
+
+    touch_on_message: bool = False
+    """Whether a message to a WebSocket counts as use of its session, as a request does."""
 
     def __post_init__(self) -> None:
         for name in ("idle_timeout", "absolute_timeout", "rotate_grace"):
@@ -124,16 +128,20 @@ class SessionConfig:
     def _check_choices(self) -> None:
         if not (isinstance(self.secure, bool) or self.secure == "auto"):
             raise _wrong("secure", self.secure, '"auto", True or False')
-        if not isinstance(self.persistent, bool):
-            raise _wrong("persistent", self.persistent, "True or False")
+        for name in ("persistent", "touch_on_message"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "True or False")
         if self.on_store_error not in ("fail", "anonymous"):
             raise _wrong("on_store_error", self.on_store_error, '"fail" or "anonymous"')
-        limit = self.max_record_bytes
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        if not _is_count(self.max_record_bytes):
+            limit = self.max_record_bytes
             raise _wrong("max_record_bytes", limit, "a number of bytes, 1 or more")
-        for name in ("encryption_keys", "max_per_principal"):
-            if getattr(self, name) is not None:
-                raise _wrong(name, getattr(self, name), "nothing: not in this release")
+        most = self.max_per_principal
+        if most is not None and not _is_count(most):
+            raise _wrong("max_per_principal", most, "a number of sessions, or None")
+        if self.encryption_keys is not None:
+            name, keys = "encryption_keys", self.encryption_keys
+            raise _wrong(name, keys, "nothing: not in this release")
 
     @property
     def full_cookie_name(self) -> str:
@@ -186,6 +194,10 @@ def check_cookie_secret(settings: Mapping[str, Any]) -> None:
             f"key_version is {version!r}, and cookie_secret has the keys "
             f"{sorted(secret)}: name the one to sign with"
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _wrong(name: str, value: object, instead: str) -> ConfigurationError:

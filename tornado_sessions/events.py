@@ -16,7 +16,7 @@ EventKind: TypeAlias = Literal[
     "ended",  # the session is over; `reason` says why
     "dropped",  # a change came too late: the session had ended meanwhile
     "undecodable",  # a record could not be read; its visitor starts anew
-    "refused",  # a well-signed cookie was not accepted; `reason` says why
+    "refused",  # a cookie was not accepted; `reason` says why
 ]
 
 

@@ -20,7 +20,14 @@ from tornado_sessions.errors import (
     SessionError,
     StoreError,
 )
-from tornado_sessions.stores.base import Change, Loaded, Outcome, Record, Store
+from tornado_sessions.stores.base import (
+    Change,
+    EndListener,
+    Loaded,
+    Outcome,
+    Record,
+    Store,
+)
 
 log = logging.getLogger("tornado_sessions")
 T = TypeVar("T")
@@ -118,6 +125,24 @@ class StoreLink:
             return await self._within("commit", self.store.commit(changes))
         answers = [self._commits.submit(change) for change in changes]
         return await asyncio.gather(*answers, return_exceptions=True)
+
+    async def look(
+        self, handles: Sequence[str]
+    ) -> Sequence[Record | BaseException | None]:
+        """Return the record of each handle, or why it could not be read."""
+        await self.open()
+        if self.store.immediate:
+            return await self._within("load", self.store.load(handles))
+        answers = [self._loads.submit(handle) for handle in handles]
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    async def listen(self, listener: EndListener) -> None:
+        """Tell *listener* of all ends, until the store fails or it is cancelled."""
+        await self.open()
+        try:
+            await self.store.listen(listener)
+        except Exception as error:
+            raise _as_store_error("listen", error)  # noqa: B904
 
     async def call(self, name: str, method: Callable[[Store], Awaitable[T]]) -> T:
         """Call *method* with the store, outside any batch."""

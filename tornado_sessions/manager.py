@@ -6,6 +6,7 @@ response has to do with the cookie is left on the session as ``cookie_due``.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,25 +15,30 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.admission import Admission
-from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY, SessionConfig
 from tornado_sessions.cookie import Ticket
+from tornado_sessions.ending import Ending
 from tornado_sessions.errors import (
     CodecError,
     ConfigurationError,
     SessionError,
-    StoreError,
 )
 from tornado_sessions.events import Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
 from tornado_sessions.plan import Plan, Planner, expiry
-from tornado_sessions.session import UNDECODABLE, Session, aware
+from tornado_sessions.session import (
+    UNDECODABLE,
+    Session,
+    aware,
+    checked_principal,
+)
 from tornado_sessions.settlement import Settlement
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.sweeper import Sweeper
 from tornado_sessions.visit import Visit
+from tornado_sessions.watch import Watch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,9 +91,16 @@ class SessionManager:
         self._events = Events()
         self._planner = Planner(self.config, self.now)
         self._admission = Admission(self.config, self._link, self._events, self)
-        self._settlement = Settlement(self._link, self._planner, self._events)
+        most = self.config.max_per_principal
+        self._ending = Ending(self._link, self._events, most)
+        self._settlement = Settlement(
+            self._link, self._planner, self._events, self._ending
+        )
         self._mutation = Mutation(self._link, self._planner, self._settlement)
         self._sweeper = Sweeper(self._sweep_some, interval=interval)
+        self.watch = Watch(self._link, self._events, self.config)
+        """Tells a `WebSocketSessionMixin` when its session ends."""
+        self._touching: set[asyncio.Task[None]] = set()
 
     @classmethod
     def of(cls, application: HasSettings) -> SessionManager:
@@ -129,6 +142,7 @@ class SessionManager:
     async def close(self) -> None:
         """Stop the sweeper and close the store. A later use starts it again."""
         await self._sweeper.stop()
+        await self.watch.close()
         await self._link.close()
 
     async def __aenter__(self) -> Self:
@@ -185,6 +199,19 @@ class SessionManager:
         """Store what changed in *session*: `plan` and `perform` in one."""
         await self._settlement.commit(session, discard=discard)
 
+    def touch(self, session: Session) -> None:
+        """Extend the life of *session* in the background, if that is due (E3)."""
+        plan = self._planner.plan_touch(session)
+        if plan is None:
+            return
+        task = asyncio.get_running_loop().create_task(self.perform(plan))
+        self._touching.add(task)
+        task.add_done_callback(self._touching.discard)
+
+    def refused(self, reason: str) -> None:
+        """Tell the subscribers of a cookie that named no session at all."""
+        self._events.emit("refused", "", reason)
+
     # -- asked by a session ------------------------------------------------------
 
     def now(self) -> float:
@@ -237,13 +264,23 @@ class SessionManager:
     # -- all sessions ------------------------------------------------------------
 
     async def sessions_of(self, principal: str) -> list[SessionInfo]:
-        """Return the live sessions of *principal*, the latest used first."""
+        """Return the live sessions of *principal*, the latest used first.
+
+        Raises:
+            TypeError: *principal* is no str; ValueError: nobody can have that one.
+        """
+        checked_principal(principal)
         records = await self._link.call("find", lambda store: store.find(principal))
         records.sort(key=lambda record: record.meta.last_seen_at, reverse=True)
         return [_info(record) for record in records]
 
     async def revoke(self, handle: str, reason: str = "revoked") -> bool:
-        """End the session *handle*; False if there is none. Nothing brings it back."""
+        """End the session *handle*; False if there is none. Nothing brings it back.
+
+        Args:
+            handle: As in `SessionInfo`; not a cookie's value.
+            reason: What events and WebSockets are told.
+        """
         (outcome,) = await self._link.commit([Delete(handle, reason)])
         if outcome is Outcome.APPLIED:
             self._events.emit("ended", handle, reason)
@@ -252,26 +289,17 @@ class SessionManager:
     async def revoke_all(self, principal: str, keep: str | None = None) -> int:
         """End every session of *principal* but *keep*; return how many it were.
 
+        Args:
+            principal: Whose.
+            keep: The handle of a session that stays, such as ``self.session.handle``.
+
         Raises:
+            TypeError: *principal* is no str; ValueError: nobody can have that one.
             StoreError: Some could not be ended; the others have.
         """
         infos = await self.sessions_of(principal)
         handles = [info.handle for info in infos if info.handle != keep]
-        ended, errors = 0, []
-        for start in range(0, len(handles), MAX_BATCH):  # each with its deadline
-            some = handles[start : start + MAX_BATCH]
-            ends = [Delete(handle, "revoked", principal) for handle in some]
-            outcomes = await self._link.attempt(ends)
-            for handle, outcome in zip(some, outcomes, strict=True):
-                if outcome is Outcome.APPLIED:
-                    ended += 1
-                    self._events.emit("ended", handle, "revoked", principal)
-                elif isinstance(outcome, BaseException):
-                    errors.append(outcome)
-        if errors:
-            message = f"{len(errors)} of {len(handles)} sessions could not be ended"
-            raise StoreError(message) from errors[0]
-        return ended
+        return await self._ending.end_all(handles, "revoked", principal)
 
     async def sweep(self) -> int:
         """Delete the expired records now; return how many it were."""

@@ -129,4 +129,6 @@ class Mutation:
             # Somebody logged in meanwhile: what is theirs is not for this request.
             self._settlement.outdated(session)
             raw = None
+        elif isinstance(record, Record) and session.outlives_request:
+            session.rebase_meta(record.meta)  # its token may have been replaced for age
         session.stored.restore(name, raw)

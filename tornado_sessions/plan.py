@@ -122,12 +122,26 @@ class Planner:
         meta = self._extension(record.meta, now) if due else {}
         expect = {name: session.stored.loaded.get(name)}
         principal = record.meta.principal
-        change = Apply(record.handle, {name: raw}, (), expect, None, meta, principal)
+        token = record.meta.token if session.outlives_request else None
+        change = Apply(record.handle, {name: raw}, (), expect, token, meta, principal)
         plan = Plan(session, [change], session.ticket, has_data=True)
         plan.generation = session.generation
         if self._cookie_due(session, meta):
             plan.due = CookieDue.SEND
         return plan, change
+
+    def plan_touch(self, session: Session) -> Plan | None:
+        """Return the plan that extends the life of *session*, if that is due (E3)."""
+        record = session.record
+        if record is None or session.sealed is not None or session.ended:
+            return None
+        now = self._now()
+        if not self._extension_due(record, now):
+            return None
+        meta, principal = self._extension(record.meta, now), record.meta.principal
+        token = record.meta.token
+        change = Apply(record.handle, {}, (), {}, token, meta, principal)
+        return Plan(session, [change], session.ticket, generation=session.generation)
 
     # -- a session that no store knows yet ---------------------------------------
 
@@ -158,6 +172,7 @@ class Planner:
             persistent=session.persistent,
             **session.visit().device,
         )
+        plan.login = session.principal is not None
         plan.changes.append(Create(session.handle, meta, values))
         plan.ticket, plan.due, plan.has_data = ticket, CookieDue.SEND, True
 
@@ -178,6 +193,9 @@ class Planner:
             plan.has_data = True
         plan.ticket = session.ticket
         expect = self._renew(plan, record, meta, now)
+        if session.outlives_request:
+            # A login may be long past: what belongs to another epoch is let be (C6).
+            expect = record.meta.token
         if "token" not in meta and confirms(session, record.meta):
             meta["confirmed_at"] = now
         if self._extension_due(record, now) or plan.has_data or meta:

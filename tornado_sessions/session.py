@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
-from tornado_sessions.errors import CodecError
+from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import random_id
@@ -69,6 +69,7 @@ class Session(ValueMapping):
         "ended",
         "generation",
         "login_pending",
+        "outlives_request",
         "record",
         "renewal_pending",
         "stale",
@@ -100,6 +101,7 @@ class Session(ValueMapping):
         self.stale = NOT_STALE
         self.generation = 0
         self.ended = False
+        self.outlives_request = False
         self.cookie_due = CookieDue.KEEP
         self.adopt(record, ticket)
 
@@ -186,23 +188,26 @@ class Session(ValueMapping):
 
         Args:
             principal: The application's id of the user, 1 to 1024 characters.
+
+        Raises:
+            TypeError: It is not a str.
+            ValueError: It is too short or too long.
+            ResponseStarted: This is an open WebSocket: no cookie can be sent.
         """
-        if not isinstance(principal, str):  # callers need not be type-checked
-            kind = type(principal).__name__
-            raise TypeError(f"the principal must be a str, not {kind}; use str(id)")
-        if not 0 < len(principal) <= MAX_PRINCIPAL:
-            raise ValueError(f"the principal must have 1 to {MAX_PRINCIPAL} characters")
-        try:
-            principal.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("the principal holds a lone surrogate") from error
+        principal = checked_principal(principal)
         self.check_open()
+        self._check_cookie_can_leave("log in")
         self._principal = principal
         self.login_pending = True
 
     def regenerate_id(self) -> None:
-        """Send a new token with the response; data and principal stay."""
+        """Send a new token with the response; data and principal stay.
+
+        Raises:
+            ResponseStarted: This is an open WebSocket: no cookie can be sent.
+        """
         self.check_open()
+        self._check_cookie_can_leave("call regenerate_id()")
         self.renewal_pending = True
 
     def destroy(self) -> None:
@@ -212,6 +217,13 @@ class Session(ValueMapping):
         if known is not None:
             self.doomed = Delete(known.handle, principal=known.meta.principal)
         self.adopt(None, None)
+
+    def _check_cookie_can_leave(self, what: str) -> None:
+        if self.outlives_request:
+            raise ResponseStarted(
+                f"cannot {what} in an open WebSocket, since no cookie can be sent; "
+                "do it in an ordinary request, then open a new socket"
+            )
 
     # -- done by the manager -----------------------------------------------------
 
@@ -325,6 +337,25 @@ class Session(ValueMapping):
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket
+
+
+def checked_principal(principal: str) -> str:
+    """Return *principal* if it can be one.
+
+    Raises:
+        TypeError: It is not a str.
+        ValueError: It is too short or too long, or cannot be encoded.
+    """
+    if not isinstance(principal, str):  # callers need not be type-checked
+        kind = type(principal).__name__
+        raise TypeError(f"the principal must be a str, not {kind}; use str(id)")
+    if not 0 < len(principal) <= MAX_PRINCIPAL:
+        raise ValueError(f"the principal must have 1 to {MAX_PRINCIPAL} characters")
+    try:
+        principal.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the principal holds a lone surrogate") from error
+    return principal
 
 
 def aware(seconds: float) -> datetime:

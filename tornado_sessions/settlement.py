@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tornado_sessions.cookie import CookieDue
+from tornado_sessions.ending import Ending
 from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
@@ -34,10 +35,13 @@ RENEWALS = 8
 class Settlement:
     """Has plans carried out, and tells their session and the subscribers the result."""
 
-    def __init__(self, link: StoreLink, planner: Planner, events: Events) -> None:
+    def __init__(
+        self, link: StoreLink, planner: Planner, events: Events, ending: Ending
+    ) -> None:
         self._link = link
         self._planner = planner
         self._events = events
+        self._ending = ending
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Plan and perform what *session* asks for; see `Planner.plan` and `perform`."""
@@ -72,6 +76,9 @@ class Settlement:
             return
         for change, outcome in zip(plan.changes, outcomes, strict=True):
             await self._settle(plan, change, outcome)
+        if plan.login and self._ending.most is not None and not plan.session.ended:
+            assert plan.session.principal is not None
+            await self._ending.evict(plan.session.principal, plan.session.handle)
 
     async def _settle(self, plan: Plan, change: Change, outcome: Outcome) -> None:
         if isinstance(change, Delete):
@@ -162,6 +169,9 @@ class Settlement:
             if record is None or isinstance(record, CodecError):
                 self.dropped(plan)
                 return
+            if plan.session.outlives_request and not plan.session.admits(record):
+                self.outdated(plan.session)
+                return
             change = self._rebuilt(plan, change, record)
             (outcome,) = await self._link.commit([change])
             if outcome is Outcome.APPLIED:
@@ -194,7 +204,8 @@ class Settlement:
             plan.session.rebase_meta(record.meta)
             self._follow_rotation(plan, record)
         kept = {k: v for k, v in change.meta.items() if k in _NOT_TOKEN}
-        return msgspec.structs.replace(change, expect_token=None, meta=kept)
+        token = record.meta.token if plan.session.outlives_request else None
+        return msgspec.structs.replace(change, expect_token=token, meta=kept)
 
     def _follow_rotation(self, plan: Plan, record: Record) -> None:
         ticket = plan.session.ticket

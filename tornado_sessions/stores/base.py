@@ -18,13 +18,14 @@ cookies nor codecs nor timeouts, and promises five things:
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -37,6 +38,9 @@ Clock: TypeAlias = Callable[[], float]
 """Returns the time in seconds since the epoch, as `time.time` does."""
 
 DEFAULT_NAMESPACE = "tornado_sessions"
+LOOK_EVERY = 0.5
+"""Seconds between two looks, where a database has to be asked what ended (W1: it is
+known within a second, so once a second would be too late)."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -137,6 +141,16 @@ class Outcome(enum.Enum):
     APPLIED = "applied"
     GONE = "gone"
     CONFLICT = "conflict"
+
+
+class EndListener(Protocol):
+    """Who wants to know which sessions end; all methods return at once."""
+
+    def ended(self, handle: str, reason: str) -> None:
+        """Hear that the session *handle* ended; hearing it twice does no harm."""
+
+    def connected(self) -> None:
+        """Hear that from now on no end is missed. Before, some may have been."""
 
 
 def merged_meta(meta: Meta, changes: Mapping[str, Any]) -> Meta:
@@ -252,6 +266,22 @@ class Store(ABC):
     @abstractmethod
     async def clear(self) -> None:
         """Delete every record of this store's namespace, and nothing else."""
+
+    async def listen(self, listener: EndListener) -> None:
+        """Tell *listener* of every `Delete` that is applied, by whichever process (W1).
+
+        Runs until it is cancelled. It calls ``connected`` as soon as nothing is missed
+        any more, and again whenever something may have been.
+
+        What is here knows no way to hear of ends: twice a second it says that some may
+        have been missed, and each session that somebody waits for is looked at.
+
+        Raises:
+            StoreError: The database failed; it is called again then.
+        """
+        while True:
+            listener.connected()
+            await asyncio.sleep(LOOK_EVERY)
 
     async def __aenter__(self) -> Self:
         await self.open()

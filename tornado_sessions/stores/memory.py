@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
+    EndListener,
     Loaded,
     Meta,
     Outcome,
@@ -63,6 +65,7 @@ class MemoryStore(Store):
         self._shards: list[dict[str, _Kept]] = [{} for _ in range(_SHARDS)]
         self._expiry = _ExpiryIndex()
         self._principals = _PrincipalIndex()
+        self._listeners: list[EndListener] = []
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
         now = self.clock()
@@ -109,6 +112,14 @@ class MemoryStore(Store):
         self._expiry = _ExpiryIndex()
         self._principals = _PrincipalIndex()
 
+    async def listen(self, listener: EndListener) -> None:
+        self._listeners.append(listener)
+        try:
+            listener.connected()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._listeners.remove(listener)
+
     def _shard(self, handle: str) -> dict[str, _Kept]:
         return self._shards[hash(handle) % _SHARDS]
 
@@ -130,7 +141,7 @@ class MemoryStore(Store):
         if kept is None:
             return Outcome.GONE
         if isinstance(change, Delete):
-            return self._remove(kept)
+            return self._end(kept, change.reason)
         return self._apply(kept.record(), change)
 
     def _apply(self, record: Record, change: Apply) -> Outcome:
@@ -151,10 +162,15 @@ class MemoryStore(Store):
             self._principals.add(record.meta.principal, record.handle)
         return Outcome.APPLIED
 
-    def _remove(self, kept: _Kept) -> Outcome:
+    def _end(self, kept: _Kept, reason: str) -> Outcome:
+        self._remove(kept)
+        for listener in tuple(self._listeners):
+            listener.ended(kept.handle, reason)
+        return Outcome.APPLIED
+
+    def _remove(self, kept: _Kept) -> None:
         self._unindex(kept)
         del self._shard(kept.handle)[kept.handle]
-        return Outcome.APPLIED
 
     def _unindex(self, kept: _Kept) -> None:
         self._expiry.discard(kept.handle, kept.meta.expires_at)

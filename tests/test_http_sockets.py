@@ -1,0 +1,364 @@
+"""WebSockets: the session at the handshake, and what a socket may do with it."""
+
+import logging
+
+import pytest
+from tornado.httpclient import HTTPClientError
+
+from httpkit import (
+    SECRET,
+    answered,
+    serving,
+    session_cookies,
+    signed,
+    ticket_in,
+)
+from httpkit_stores import Gate, on_both_paths, on_every_store, on_waiting_stores, until
+from socketkit import Socket, a_socket, connect, routes
+from tornado_sessions import SessionManager
+
+
+class Greeter(Socket):
+    """Changes the session before the handshake is answered."""
+
+    def prepare(self):
+        for action, (value,) in self.request.arguments.items():
+            if action == "set":
+                self.session["set"] = value.decode()
+            elif action == "login":
+                self.session.login(value.decode())
+
+
+@on_every_store
+async def test_what_prepare_changed_is_stored_before_the_101(make_store):
+    """T7, T2: a new session begins at the handshake, and its cookie is on the 101."""
+    async with serving(routes(Greeter), make_store()) as site:
+        visitor = site.visitor()
+        socket = await connect(visitor, "/ws?set=early")
+        (record,) = await site.records()
+        assert ticket_in(visitor.cookie).handle == record.handle
+        assert socket.headers["Cache-Control"] == "no-store"
+        assert "Cookie" in socket.headers["Vary"]
+        assert await socket.say("read set") == "early"
+        assert (await visitor.get("/acts?touch=set")).body == b'{"set": "early"}'
+
+
+@on_every_store
+async def test_login_at_the_handshake(make_store):
+    """T7: a login in prepare() sends its new token on the 101."""
+    async with serving(routes(Greeter), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        before = ticket_in(visitor.cookie)
+        socket = await connect(visitor, "/ws?login=alice")
+        after = ticket_in(visitor.cookie)
+        assert (after.handle, after.epoch) == (before.handle, before.epoch + 1)
+        assert await socket.say("who") == "alice"
+        assert await socket.say("read k") == "v"
+
+
+@on_waiting_stores
+async def test_a_handshake_waits_for_the_store(make_store):
+    """T7, T2: the 101 does not leave before the session is stored."""
+    async with serving(routes(Greeter), make_store()) as site:
+        gate = site.store.park("commit")
+        visitor, came = site.visitor(), []
+
+        async def shake():
+            came.append(await connect(visitor, "/ws?set=1"))
+
+        async def look():
+            assert (came, await site.records()) == ([], [])
+
+        await answered(shake(), gate, look())
+        assert len(came) == len(await site.records()) == 1
+
+
+@on_both_paths
+async def test_a_handshake_that_cannot_be_stored(make_store):
+    """T7, T3: a store that fails makes the handshake a 503, and no socket is opened."""
+    async with serving(routes(Greeter), make_store("commit")) as site:
+        with pytest.raises(HTTPClientError) as info:
+            await connect(site.visitor(), "/ws?set=1")
+        assert info.value.code == 503
+        assert session_cookies(info.value.response) == []
+
+
+async def test_a_handshake_without_a_session():
+    """S1, T7: a visitor whose session is not used costs no store call and no cookie."""
+    handler = a_socket()
+    async with serving(routes(handler)) as site:
+        visitor = site.visitor()
+        socket = await connect(visitor)
+        await socket.send("who")
+        assert await socket.heard() == "null"
+        assert (site.store.calls, visitor.cookies) == ([], {})
+        assert "Set-Cookie" not in socket.headers
+
+
+async def test_a_session_cannot_begin_in_an_open_socket():
+    """T4, T7: there is no cookie any more that could carry it, and the error says so."""
+    async with serving(routes(a_socket())) as site:
+        socket = await connect(site.visitor())
+        assert await socket.say("set k v") is None
+        assert (await socket.say("save")).startswith("ResponseStarted: ")
+        assert await site.records() == []
+
+
+async def test_changes_after_the_handshake_was_stored():
+    """T7: what select_subprotocol() changes comes too late, and is no silent loss."""
+
+    class Late(Socket):
+        def select_subprotocol(self, subprotocols):
+            self.session["late"] = 1
+
+    async with serving(routes(Late)) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        with pytest.raises(HTTPClientError) as info:
+            await connect(visitor)
+        assert info.value.code == 500
+        assert set(await site.values()) == {"k"}
+
+
+@on_every_store
+async def test_saving_from_a_socket(make_store):
+    """W3: save() stores what the socket changed, and only that, for requests to see."""
+    async with serving(routes(a_socket()), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        await socket.say("set mine 1")
+        await visitor.get("/acts?set=theirs:2")
+        await socket.say("save")
+        page = await visitor.get("/acts?touch=k")
+        assert page.body == b'{"k": "v", "mine": "1", "theirs": "2"}'
+
+
+@on_every_store
+async def test_reading_again_in_a_socket(make_store):
+    """W3: a socket sees what it loaded, until refresh() reads again."""
+    async with serving(routes(a_socket()), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:old")
+        socket = await connect(visitor)
+        await visitor.get("/acts?set=k:new")
+        assert await socket.say("read k") == "old"
+        await socket.say("refresh")
+        assert await socket.say("read k") == "new"
+
+
+@on_every_store
+async def test_counting_in_a_socket(make_store):
+    """W3, C2: mutate() in sockets and requests loses nothing."""
+    async with serving(routes(a_socket()), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        sockets = [await connect(visitor) for _ in range(3)]
+        for _ in range(3):
+            for socket in sockets:
+                await socket.say("add n 1")
+        assert await sockets[0].say("add n 0") == 9
+
+
+@on_both_paths
+async def test_a_socket_follows_rotation(make_store):
+    """W3, E4: a token that was replaced for its age changes nothing for a socket."""
+    store = make_store()
+    clock = store.clock = Later(store.clock)
+    async with serving(routes(a_socket()), store, session_rotate_after=60) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        for _ in range(2):
+            before = visitor.cookie
+            clock.seconds += 100
+            await visitor.get("/acts?touch=k")
+            assert visitor.cookie != before
+        await socket.say("set k new")
+        assert await socket.say("save") is None
+        assert await socket.say("add n 1") == 1
+        assert (await visitor.get("/acts?touch=k")).body == b'{"k": "new", "n": 1}'
+
+
+@on_every_store
+async def test_a_socket_from_before_a_login(make_store):
+    """C6: it sees nothing of what the login began, and writes nothing into it.
+
+    Whoever planted a session in somebody's browser could have kept such a socket.
+    """
+    async with serving(routes(a_socket()), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:before")
+        planted = await connect(visitor)
+        others = [await connect(visitor) for _ in range(2)]
+        await visitor.get("/acts?login=alice&set=k:secret")
+        await planted.say("set k overwritten")
+        assert await planted.say("save") is None
+        await others[0].say("add k 1")
+        await others[1].say("refresh")
+        assert await others[1].say("read k") is None
+        assert await others[1].say("who") is None
+        assert (await visitor.get("/acts?touch=k")).body == b'{"k": "secret"}'
+        assert ("dropped", "earlier epoch") in site.kinds
+
+
+@on_every_store
+@pytest.mark.parametrize("what", ["login bob", "renew"])
+async def test_no_login_in_an_open_socket(make_store, what):
+    """W3: it is refused at once, with an error that says what to do instead."""
+    async with serving(routes(a_socket()), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v&login=alice")
+        socket = await connect(visitor)
+        answer = await socket.say(what)
+        assert answer.startswith("ResponseStarted: ")
+        assert "ordinary request" in answer
+        assert await socket.say("who") == "alice"
+        assert await socket.say("save") is None
+
+
+async def test_a_socket_from_elsewhere():
+    """W1: Tornado's check of the origin stays in force, whatever the cookie says."""
+    handler = a_socket()
+    async with serving(routes(handler)) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        with pytest.raises(HTTPClientError) as info:
+            await connect(visitor, Origin="https://evil.example")
+        assert info.value.code == 403
+        assert handler.open_sockets == []
+        assert watched(site) == 0
+
+
+async def test_no_upgrade():
+    """T5: a plain GET is answered as Tornado answers it, with the session stored."""
+    async with serving(routes(Greeter)) as site:
+        answer = await site.visitor().get("/ws?set=1")
+        assert (answer.code, len(await site.records())) == (400, 1)
+        assert watched(site) == 0
+
+
+async def test_an_open_that_fails(caplog):
+    """T7: Tornado closes that socket, and nobody watches its session any more."""
+
+    def fails(self):
+        raise RuntimeError("no room")
+
+    async with serving(routes(a_socket(open=fails))) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        with caplog.at_level(logging.CRITICAL, "tornado.application"):
+            assert await socket.heard() is None
+        await until(lambda: watched(site) == 0)
+
+
+async def test_a_store_that_cannot_be_read():
+    """T7, F1: with the policy "anonymous" the socket opens without a session."""
+    async with serving(routes(a_socket()), session_on_store_error="anonymous") as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v&login=alice")
+        site.store.failing = {"load"}
+        socket = await connect(visitor)
+        assert await socket.say("who") is None
+        await socket.say("set k v")
+        assert (await socket.say("save")).startswith("StoreError: ")
+
+
+@on_both_paths
+async def test_messages_count_as_use(make_store):
+    """W3, E3: with session_touch_on_message they extend the session, now and then."""
+    store = make_store()
+    clock = store.clock = Later(store.clock)
+    settings = {"session_idle_timeout": 1000, "session_touch_on_message": True}
+    async with serving(routes(a_socket()), store, **settings) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        site.store.forget()
+        for _ in range(4):
+            clock.seconds += 400
+            for _ in range(3):
+                await socket.say("who")
+        await until(lambda: len(site.store.changes) == 4)
+        assert {change.set == {} for change in site.store.changes} == {True}
+        assert (await visitor.get("/acts?touch=k")).body == b'{"k": "v"}'
+
+
+async def test_messages_of_a_socket_from_before_a_login_extend_nothing():
+    """C6, W3: it cannot keep alive what is not its own any more."""
+    store = None
+    settings = {"session_idle_timeout": 1000, "session_touch_on_message": True}
+    async with serving(routes(a_socket()), store, **settings) as site:
+        clock = site.store.clock = Later(site.store.clock)
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        await visitor.get("/acts?login=alice")
+        expires_at = (await site.record()).meta.expires_at
+        clock.seconds += 400
+        await socket.say("who")
+        await until(lambda: ("dropped", "earlier epoch") in site.kinds)
+        assert (await site.record()).meta.expires_at == expires_at
+
+
+async def test_messages_do_not_count_by_default():
+    """W3: a socket that is open costs the store nothing, however much it says."""
+    async with serving(routes(a_socket()), session_idle_timeout=1000) as site:
+        clock = site.store.clock = Later(site.store.clock)
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        site.store.forget()
+        clock.seconds += 900
+        await socket.say("who")
+        assert site.store.calls == []
+
+
+async def test_a_slow_handshake_beside_a_login():
+    """C6, T7: a handshake under way when another request logs in is of the old epoch."""
+    gate = Gate()
+
+    class Slow(Socket):
+        async def prepare(self):
+            await gate.pass_through()
+
+    async with serving(routes(Slow)) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        twin = visitor.twin()
+        came = []
+
+        async def shake():
+            came.append(await connect(twin))
+
+        await answered(shake(), gate, visitor.get("/acts?login=alice"))
+        await came[0].say("set k stolen")
+        await came[0].say("save")
+        assert (await visitor.get("/acts?touch=k")).body == b'{"k": "v"}'
+
+
+async def test_a_forged_cookie_opens_an_anonymous_socket():
+    """K2, W1: what does not verify names no session to watch."""
+    async with serving(routes(a_socket())) as site:
+        value = signed("x" * 48, secret=SECRET + "!")
+        socket = await connect(site.visitor(session=value))
+        assert await socket.say("who") is None
+        assert watched(site) == 0
+
+
+def watched(site):
+    """Return how many watchers there are."""
+    return sum(map(len, SessionManager.of(site.application).watch._watchers.values()))
+
+
+class Later:
+    """The time, moved forward."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self._clock() + self.seconds

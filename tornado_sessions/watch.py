@@ -1,0 +1,254 @@
+"""Which sessions somebody in this process waits for, and how their end is heard of.
+
+A socket outlives the request that loaded its session. So each is **watched**: by the
+events of this process, by what the store tells of others (`Store.listen`), and by one
+timer at the moment the session would expire. Nothing else is asked of the store, unless
+its news were interrupted: then every watched session is looked at once (W4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from itertools import islice
+
+from tornado_sessions.coalescer import MAX_BATCH
+from tornado_sessions.config import SessionConfig
+from tornado_sessions.errors import StoreError
+from tornado_sessions.events import Events, SessionEvent
+from tornado_sessions.link import StoreLink
+from tornado_sessions.stores.base import Meta, Record
+
+log = logging.getLogger("tornado_sessions")
+
+UNKNOWN_REASON = "revoked"
+"""Why a session ended of which nothing is left to ask, though its time had not come."""
+_PAUSE = 0.5
+"""Seconds at the most until a store that failed is tried again: within a second of its
+return everybody knows what has ended meanwhile."""
+
+OnEnd = Callable[[str], None]
+
+
+class Watcher:
+    """Waits for the end of one session.
+
+    It hears nothing before it is armed: until then the session may be about to be
+    stored, and what waits for it may not be ready.
+    """
+
+    __slots__ = (
+        "deadline",
+        "expires_at",
+        "handle",
+        "missed",
+        "on_end",
+        "reason",
+        "timer",
+    )
+
+    def __init__(self, handle: str) -> None:
+        self.handle = handle
+        self.on_end: OnEnd | None = None
+        self.reason: str | None = None
+        """Why the session ended, if that was known before anybody asked."""
+        self.missed = False
+        """True if news may have been missed before it was armed."""
+        self.expires_at = 0.0
+        self.deadline = 0.0
+        """When the session is over in any case; epoch seconds, like ``expires_at``."""
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Watch:
+    """Tells whoever waits for the end of a session.
+
+    Args:
+        link: The way to the store.
+        events: What happens in this process.
+        config: Whose clocks are in force.
+    """
+
+    def __init__(self, link: StoreLink, events: Events, config: SessionConfig) -> None:
+        self._link = link
+        self._events = events
+        self._config = config
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._listening: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._doubtful: dict[str, None] = {}
+        """Handles that have to be looked at, in the order in which that was found."""
+        self._unsubscribe: Callable[[], None] | None = None
+
+    # -- for those who wait ------------------------------------------------------
+
+    def add(self, handle: str) -> Watcher:
+        """Begin to watch the session *handle*, best before it is loaded or stored."""
+        watcher = Watcher(handle)
+        self._watchers.setdefault(handle, []).append(watcher)
+        self._listen()
+        return watcher
+
+    def arm(self, watcher: Watcher, meta: Meta, on_end: OnEnd) -> None:
+        """Call *on_end*, once, with the reason for which the session ends or has ended.
+
+        Args:
+            watcher: What `add` returned.
+            meta: What is known of the session; tells when its time is over.
+            on_end: Called on the event loop.
+        """
+        watcher.on_end = on_end
+        self._note_life(watcher, meta)
+        if watcher.reason is not None:
+            self.ended(watcher.handle, watcher.reason)
+        elif watcher.missed:
+            self._doubt([watcher.handle])
+
+    def remove(self, watcher: Watcher) -> None:
+        """Stop watching; doing it twice does nothing."""
+        if watcher.timer is not None:
+            watcher.timer.cancel()
+        others = self._watchers.get(watcher.handle, [])
+        if watcher in others:
+            others.remove(watcher)
+        if not others:
+            self._watchers.pop(watcher.handle, None)
+        if not self._watchers:
+            self._stop()
+
+    async def close(self) -> None:
+        """Stop listening; who waits hears nothing more."""
+        loop = asyncio.get_running_loop()
+        tasks = [t for t in (self._listening, self._looking) if t is not None]
+        for watcher in [one for some in self._watchers.values() for one in some]:
+            self.remove(watcher)
+        mine = [task for task in tasks if task.get_loop() is loop]
+        if mine:
+            await asyncio.wait(mine)
+
+    # -- for the store, as its `EndListener` -------------------------------------
+
+    def ended(self, handle: str, reason: str) -> None:
+        """Tell everybody who waits for *handle*; who is not armed yet hears it later."""
+        for watcher in tuple(self._watchers.get(handle, ())):
+            watcher.reason = watcher.reason or reason
+            if watcher.on_end is not None:
+                self.remove(watcher)
+                try:
+                    watcher.on_end(watcher.reason)
+                except Exception:
+                    log.exception("whoever waited for the session %s failed", handle)
+
+    def connected(self) -> None:
+        """From now on every end is heard of; what ended before has to be looked at."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.missed = watcher.on_end is None
+        self._doubt(list(self._watchers))
+
+    # -- listening ---------------------------------------------------------------
+
+    def _listen(self) -> None:
+        loop, task = asyncio.get_running_loop(), self._listening
+        if self._unsubscribe is None:
+            self._unsubscribe = self._events.subscribe(self._note_event)
+        if task is None or task.done() or task.get_loop() is not loop:
+            self._listening = loop.create_task(self._keep_listening())
+
+    def _stop(self) -> None:
+        self._doubtful.clear()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        for task in (self._listening, self._looking):
+            if task is not None and not task.get_loop().is_closed():
+                task.cancel()
+        self._listening = self._looking = None
+
+    def _note_event(self, event: SessionEvent) -> None:
+        if event.kind == "ended":
+            self.ended(event.handle, event.reason or UNKNOWN_REASON)
+
+    async def _keep_listening(self) -> None:
+        told = False
+        while True:
+            try:
+                await self._link.listen(self)
+            except Exception as error:
+                if not told:  # once, not twice a second while the database is away
+                    log.warning("the store does not tell of ends: %s", error)
+                told = True
+            else:
+                told = False
+            await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))
+
+    # -- looking -----------------------------------------------------------------
+
+    def _doubt(self, handles: list[str]) -> None:
+        if not handles:
+            return
+        self._doubtful.update(dict.fromkeys(handles))
+        loop, task = asyncio.get_running_loop(), self._looking
+        if task is None or task.done() or task.get_loop() is not loop:
+            self._looking = loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        while self._doubtful:
+            handles = list(islice(self._doubtful, MAX_BATCH))
+            try:
+                loaded = await self._link.look(handles)
+            except StoreError as error:
+                log.warning("watched sessions could not be looked at: %s", error)
+                loaded = [error] * len(handles)
+            failed = False
+            for handle, one in zip(handles, loaded, strict=True):
+                self._doubtful.pop(handle, None)
+                if isinstance(one, BaseException):
+                    failed = True
+                    self._doubtful[handle] = None  # at the end: others go first
+                else:
+                    self._judge(handle, one)
+            if failed:
+                await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))
+
+    def _judge(self, handle: str, record: Record | None) -> None:
+        now = self._link.store.clock()
+        for watcher in tuple(self._watchers.get(handle, ())):
+            if watcher.on_end is None:
+                continue
+            if record is not None:
+                self._note_life(watcher, record.meta)
+            if record is None or now >= watcher.expires_at:
+                self.ended(handle, _reason(watcher, now))
+
+    # -- the clocks --------------------------------------------------------------
+
+    def _note_life(self, watcher: Watcher, meta: Meta) -> None:
+        watcher.deadline = meta.created_at + self._config.absolute_timeout
+        idle_until = meta.last_seen_at + self._config.idle_timeout
+        watcher.expires_at = min(meta.expires_at, watcher.deadline, idle_until)
+        self._set_timer(watcher)
+
+    def _set_timer(self, watcher: Watcher) -> None:
+        if watcher.timer is not None:
+            watcher.timer.cancel()
+        seconds = max(0.0, watcher.expires_at - self._link.store.clock())
+        loop = asyncio.get_running_loop()
+        watcher.timer = loop.call_later(seconds, self._on_time, watcher)
+
+    def _on_time(self, watcher: Watcher) -> None:
+        now = self._link.store.clock()
+        if now < watcher.expires_at:  # the clock of the store is not that of the loop
+            self._set_timer(watcher)
+        elif now >= watcher.deadline:
+            self.ended(watcher.handle, "absolute")
+        else:  # requests may have extended its life
+            self._doubt([watcher.handle])
+
+
+def _reason(watcher: Watcher, now: float) -> str:
+    if now >= watcher.deadline:
+        return "absolute"
+    return "idle" if now >= watcher.expires_at else UNKNOWN_REASON

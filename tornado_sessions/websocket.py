@@ -1,0 +1,194 @@
+"""Sessions in WebSocket handlers: there at the handshake, and until they end.
+
+The session is stored and its cookie put on the response before the 101 leaves (T7),
+by wrapping ``get``, which Tornado shakes hands in. From then on the handler outlives
+every request: the session is watched, and the handler is told when it ends (W1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from tornado.web import OutputTransform
+from tornado.websocket import WebSocketHandler
+
+from tornado_sessions.carrier import CookieCarrier
+from tornado_sessions.errors import ResponseStarted, SessionError
+from tornado_sessions.held import Sent
+from tornado_sessions.session import Session
+from tornado_sessions.watch import UNKNOWN_REASON, Watcher
+from tornado_sessions.web import SessionMixin
+
+_SWITCHING_PROTOCOLS = 101
+_POLICY_VIOLATION = 1008
+"""The close code for a client that may not go on: RFC 6455 §7.4.1."""
+_LATE = (
+    "the session was changed in select_subprotocol() or get_compression_options(), "
+    "after the handshake had stored it; change it in prepare()"
+)
+
+
+class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
+    """Gives a WebSocket handler ``self.session``, from the handshake to the end.
+
+    It goes before the handler class it extends::
+
+        class Chat(WebSocketSessionMixin, tornado.websocket.WebSocketHandler): ...
+
+    What ``prepare()`` changes is stored before the handshake is answered. Afterwards
+    nothing is stored by itself: ``await self.session.save()``, ``refresh()`` and
+    ``mutate()`` do what they say. ``login()`` and ``regenerate_id()`` raise
+    `ResponseStarted`, since no cookie can leave any more.
+
+    A socket goes on as the visitor that shook hands. If that browser logs in by another
+    request, what the socket saves is dropped: open a new one then (C6).
+    """
+
+    _session_watchers: tuple[Watcher, ...] = ()
+    _session_telling: asyncio.Future[None] | None = None
+
+    # -- for applications --------------------------------------------------------
+
+    def on_session_end(self, reason: str) -> Awaitable[None] | None:
+        """Hear that the session ended; by default the socket is closed with 1008.
+
+        It may be a coroutine. Until it returns, the session can be read as it was, and
+        afterwards it is an empty one; it cannot be written. Messages that come after
+        the socket was closed are dropped.
+
+        Args:
+            reason: "destroyed", "idle", "absolute", "revoked", "evicted", "reuse", or
+                what was given to `SessionManager.revoke`.
+        """
+        self.close(_POLICY_VIOLATION, reason)
+        return None
+
+    # -- the handshake -----------------------------------------------------------
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Shake hands as usual, once the session is stored (T7)."""
+        await self._session_shake()
+        await super().get(*args, **kwargs)
+
+    async def _execute(
+        self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
+    ) -> None:
+        try:
+            await super()._execute(transforms, *args, **kwargs)
+        finally:
+            self._session_unwatch()
+
+    async def _session_load(self) -> Session | None:
+        # Before it is loaded: what ends from now on is heard of.
+        for ticket in CookieCarrier.of(self.application).tickets(self):
+            self._session_watch(ticket.handle)
+        return await super()._session_load()
+
+    async def _session_shake(self) -> None:
+        session = self._visitor_session
+        if session is None:
+            return
+        if session.is_new and session.modified:
+            self._session_watch(session.handle)
+        await self.session_manager.commit(session)
+        self._session_settled = True
+        self._session_headers()
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Sent:
+        """Finish the response as usual; with a 101, begin to watch the session."""
+        if self.get_status() != _SWITCHING_PROTOCOLS or self._visitor_session is None:
+            return super().finish(chunk)
+        if self._session_is_late():
+            raise ResponseStarted(_LATE)
+        sent = super().finish(chunk)
+        # Tornado calls open() without a pause, so that comes first.
+        asyncio.get_running_loop().call_soon(self._session_opened)
+        return sent
+
+    def _session_opened(self) -> None:
+        session, watched = self._visitor_session, None
+        assert session is not None
+        for watcher in self._session_watchers:
+            if session.record is not None and watcher.handle == session.handle:
+                watched = watcher
+        self._session_unwatch(spare=watched)
+        if self._on_close_called:
+            self._session_unwatch()
+        elif session.ended:
+            self._session_end(UNKNOWN_REASON)
+        elif watched is not None and session.record is not None:
+            session.outlives_request = True
+            if self.session_manager.config.touch_on_message:
+                self._session_touch_with(self.on_message)
+            meta = session.record.meta
+            self.session_manager.watch.arm(watched, meta, self._session_end)
+
+    def _session_conclude(self) -> None:
+        """A socket may leave changes unsaved: it has its own ways to save them."""
+
+    # -- from the handshake to the end -------------------------------------------
+
+    def _session_watch(self, handle: str) -> None:
+        watcher = self.session_manager.watch.add(handle)
+        self._session_watchers = (*self._session_watchers, watcher)
+
+    def _session_unwatch(self, spare: Watcher | None = None) -> None:
+        for watcher in self._session_watchers:
+            if watcher is not spare:
+                self.session_manager.watch.remove(watcher)
+        self._session_watchers = () if spare is None else (spare,)
+
+    def _session_touch_with(
+        self, on_message: Callable[[str | bytes], Awaitable[None] | None]
+    ) -> None:
+        """Have each message extend the session's life, where that is due (W3)."""
+        session, manager = self._visitor_session, self.session_manager
+        assert session is not None
+
+        def touch(message: str | bytes) -> Awaitable[None] | None:
+            manager.touch(session)
+            return on_message(message)
+
+        self.on_message = touch  # type: ignore[method-assign]
+
+    def _session_end(self, reason: str) -> None:
+        session = self._visitor_session
+        assert session is not None
+        if self._on_close_called:
+            return
+        session.sealed = SessionError(f"the session ended ({reason})")
+        told: Awaitable[None] | None = None
+        try:
+            told = self.on_session_end(reason)
+        except Exception as error:
+            self.log_exception(type(error), error, error.__traceback__)
+        if inspect.isawaitable(told):
+            self._session_telling = asyncio.ensure_future(cast("Any", told))
+            self._session_telling.add_done_callback(self._session_told)
+        else:
+            self._session_forget(session)
+        if self.ws_connection is None:  # it was closed
+            self.on_message = _dropped  # type: ignore[method-assign]
+
+    def _session_told(self, telling: asyncio.Future[None]) -> None:
+        assert self._visitor_session is not None
+        self._session_telling = None
+        error = None if telling.cancelled() else telling.exception()
+        if error is not None:
+            self.log_exception(type(error), error, error.__traceback__)
+        self._session_forget(self._visitor_session)
+        if self.ws_connection is None:
+            self.on_message = _dropped  # type: ignore[method-assign]
+
+    def _session_forget(self, session: Session) -> None:
+        """Have nobody take the visitor for who it was."""
+        session.ended = True
+        session.adopt(None, None)
+        self.current_user = None
+
+
+def _dropped(message: str | bytes) -> None:
+    """Do nothing with a message that came too late."""
