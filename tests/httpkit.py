@@ -179,7 +179,7 @@ async def running(application):
         yield site
     finally:
         for socket in site.sockets:
-            socket.close()
+            await socket.hang_up()
         server.stop()
         await server.close_all_connections()
         await site.manager.close()

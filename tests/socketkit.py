@@ -82,6 +82,7 @@ class Talk:
 
     def __init__(self, connection):
         self._connection = connection
+        self._over = False
 
     async def say(self, message):
         """Send *message* and return the answer."""
@@ -93,7 +94,9 @@ class Talk:
 
     async def heard(self):
         """Return the next message, or None if the server closed the socket."""
-        return await soon(self._connection.read_message())
+        message = await soon(self._connection.read_message())
+        self._over = message is None
+        return message
 
     async def closed(self):
         """Wait until the server has closed the socket; return its code and reason."""
@@ -108,6 +111,12 @@ class Talk:
     def close(self):
         self._connection.close()
 
+    async def hang_up(self):
+        """Close the socket, and wait until both sides have."""
+        self.close()
+        while not self._over:
+            await self.heard()
+
 
 async def connect(visitor, path="/ws", **headers):
     """Open a socket with the cookies of *visitor*, who keeps those that come."""
@@ -117,6 +126,7 @@ async def connect(visitor, path="/ws", **headers):
         request_timeout=PATIENCE,
     )
     connection = await asyncio.wait_for(websocket_connect(request), PATIENCE)
-    visitor.site.sockets.append(connection)
     visitor.keep(connection.headers)
-    return Talk(connection)
+    talk = Talk(connection)
+    visitor.site.sockets.append(talk)
+    return talk
