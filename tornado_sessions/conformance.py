@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tornado_sessions.conformance_ends import EndConformance
 from tornado_sessions.conformance_record import (
     APPLIED,
     CONFLICT,
@@ -23,7 +24,7 @@ from tornado_sessions.stores.base import Apply, Create, Delete, Record, Store
 _PRINCIPALS = ("al", "alice", "Alice", "alice*", "a.b/../c", "\0", "😀", "%", "'")
 
 
-class StoreConformance(RecordConformance):
+class StoreConformance(EndConformance, RecordConformance):
     """Proves that a store keeps its contract (R1 to R5, C1 to C4), whoever wrote it.
 
     A mixin, so that importing it collects nothing; it needs `unittest` only::
