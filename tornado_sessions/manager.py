@@ -280,7 +280,13 @@ class SessionManager:
         Args:
             handle: As in `SessionInfo`; not a cookie's value.
             reason: What events and WebSockets are told.
+
+        Raises:
+            TypeError: *handle* is no str.
         """
+        if not isinstance(handle, str):  # callers need not be type-checked
+            kind = type(handle).__name__
+            raise TypeError(f"the handle must be a str, not {kind}; see SessionInfo")
         (outcome,) = await self._link.commit([Delete(handle, reason)])
         if outcome is Outcome.APPLIED:
             self._events.emit("ended", handle, reason)

@@ -78,7 +78,7 @@ class Settlement:
             await self._settle(plan, change, outcome)
         if plan.login and self._ending.most is not None and not plan.session.ended:
             assert plan.session.principal is not None
-            await self._ending.evict(plan.session.principal, plan.session.handle)
+            await self._ending.evict(plan.session.principal)
 
     async def _settle(self, plan: Plan, change: Change, outcome: Outcome) -> None:
         if isinstance(change, Delete):
