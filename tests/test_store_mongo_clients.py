@@ -121,7 +121,8 @@ def test_names_that_cannot_be(bad):
 async def test_a_certificate_that_is_not_there(scheme):
     """F3: what is wrong with an option is said, at once unless that needs the DNS."""
     url = f"{scheme}://db.example.com/?tls=true&tlsCAFile=/no/such/file"
-    with pytest.raises(ConfigurationError, match="/no/such/file"):
+    # Newer releases of the driver name the option, older ones the file.
+    with pytest.raises(ConfigurationError, match="tlscafile|/no/such/file"):
         await MongoStore(url).open()
 
 
