@@ -109,6 +109,15 @@ class StoreLink:
         except Exception as error:
             return [_raised(error)]
 
+    def submit(self, change: Change) -> asyncio.Future[Outcome] | None:
+        """Return a future for the outcome of *change*, as `commit` without a coroutine.
+
+        None if the store takes no batches, or is yet to be opened: then `commit` it.
+        """
+        if self.store.immediate or self._loop is not asyncio.get_running_loop():
+            return None
+        return self._commits.submit(change)
+
     async def attempt(
         self, changes: Sequence[Change]
     ) -> Sequence[Outcome | BaseException]:
@@ -185,6 +194,16 @@ def _readable(loaded: Loaded | BaseException) -> Record | CodecError | None:
     if isinstance(loaded, BaseException) and not isinstance(loaded, CodecError):
         raise loaded
     return loaded
+
+
+def outcome_of(answer: asyncio.Future[Outcome]) -> Outcome:
+    """Return what a future of `StoreLink.submit` came to, or raise as `commit` does."""
+    try:
+        return answer.result()
+    except asyncio.CancelledError:
+        raise StoreError("the server stopped during the commit") from None
+    except Exception as error:
+        return _raised(error)
 
 
 def _raised(outcome: Outcome | BaseException) -> Outcome:

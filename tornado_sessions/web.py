@@ -3,7 +3,7 @@
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without
 ``super()``. The commit happens before the first header byte, by wrapping ``finish`` and
-``flush``: what is to be sent waits behind one task that stores the session first.
+``flush``: what is to be sent waits until the store has answered.
 (``on_finish`` is too late, and ``redirect`` cannot await.)
 """
 
@@ -57,6 +57,7 @@ class SessionMixin(RequestHandler):
     _session_accessed = False
     _session_settled = False
     _session_reported = False
+    _session_executed = False
     _session_held: HeldResponse | None = None
 
     # -- for applications --------------------------------------------------------
@@ -120,9 +121,8 @@ class SessionMixin(RequestHandler):
             if "Cookie" in self.request.headers:
                 await self._session_autoload()
         await super()._execute(transforms, *args, **kwargs)
-        if self._session_held is not None:
-            await self._session_held.over
-        if self._visitor_session is not None:
+        self._session_executed = True
+        if self._session_held is None:  # else once that has gone out
             self._session_conclude()
 
     async def _session_autoload(self) -> None:
@@ -197,7 +197,8 @@ class SessionMixin(RequestHandler):
             except SessionError as error:
                 return self._session_refuse(error)
             if plan is not None:
-                self._session_held = HeldResponse(self._session_store(plan))
+                self._session_held = HeldResponse()
+                self.session_manager.perform_soon(plan, self._session_answered)
         if self._session_held is not None:
             # _finished keeps the verb from running after prepare(), and write() out.
             self._finished = self._finished or finishing
@@ -222,16 +223,13 @@ class SessionMixin(RequestHandler):
         self._session_settled = True
         return None
 
-    async def _session_store(self, plan: Plan) -> None:
-        try:
-            await self.session_manager.perform(plan)
-        except Exception as error:
-            self._session_break(error)
-        except asyncio.CancelledError:
-            self._session_break(StoreError("the server stopped during the commit"))
-            raise
-        else:
+    def _session_answered(self, error: Exception | None) -> None:
+        if error is None:
             self._session_release()
+        else:
+            self._session_break(error)
+        if self._session_executed:
+            self._session_conclude()
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
@@ -280,7 +278,7 @@ class SessionMixin(RequestHandler):
         return session.sealed is None and session.touched and session.modified
 
     def _session_conclude(self) -> None:
-        """Tell about changes that came after the commit."""
+        """Tell about changes that came after the commit, once all has been done."""
         if self._session_settled and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(_LATE))
