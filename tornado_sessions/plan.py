@@ -86,13 +86,13 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan, now = Plan(session, generation=session.generation), self._now()
-        plan.dropped = discard
+        plan = Plan(session, generation=session.generation, dropped=discard)
         if session.sealed is not None or session.ended:
             return plan
         if session.doomed is not None:
             plan.changes.append(session.doomed)
             plan.due, plan.has_data = CookieDue.CLEAR, True
+        now = self._now()
         if session.record is None:
             self._plan_new(plan, now, discard)
         else:
@@ -100,7 +100,7 @@ class Planner:
         return plan
 
     def _nothing_due(self, session: Session, meta: Meta, now: float) -> bool:
-        """Tell in short what holds for most requests; False decides nothing."""
+        """Tell in short if nothing but data can change; False decides nothing."""
         if session.login_pending or session.renewal_pending:
             return False
         ticket = session.ticket
@@ -167,15 +167,16 @@ class Planner:
         session, record = plan.session, plan.session.record
         assert record is not None
         changed, removed = ({}, frozenset()) if discard else self._data(session)
-        if not (changed or removed) and self._nothing_due(session, record.meta, now):
+        if self._nothing_due(session, record.meta, now):
+            if changed or removed:
+                self._plan_data(plan, record, changed, removed, now)
             return
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
         plan.login = session.login_pending
         plan.renews = plan.login or session.renewal_pending
-        if changed or removed or meta or plan.renews:
-            plan.has_data = True
+        plan.has_data |= bool(changed or removed or meta or plan.renews)
         plan.ticket = session.ticket
         expect = self._renew(plan, record, meta, now)
         if "token" not in meta and confirms(session, record.meta):
@@ -187,6 +188,23 @@ class Planner:
                 Apply(record.handle, changed, removed, {}, expect, meta, principal)
             )
         if self._cookie_due(session, meta):
+            plan.due = CookieDue.SEND
+
+    def _plan_data(
+        self,
+        plan: Plan,
+        record: Record,
+        changed: dict[str, bytes],
+        removed: frozenset[str],
+        now: float,
+    ) -> None:
+        """Plan what most requests that write come to."""
+        meta, principal = self._extension(record.meta, now), record.meta.principal
+        plan.changes.append(
+            Apply(record.handle, changed, removed, {}, None, meta, principal)
+        )
+        plan.has_data, plan.ticket = True, plan.session.ticket
+        if self._cookie_due(plan.session, meta):
             plan.due = CookieDue.SEND
 
     def _data(self, session: Session) -> tuple[dict[str, bytes], frozenset[str]]:

@@ -24,7 +24,7 @@ from tornado_sessions.stores.base import (
     Delete,
     Outcome,
     Record,
-    merged_record,
+    merged_meta,
 )
 from tornado_sessions.tokens import handed_out
 
@@ -185,12 +185,12 @@ class Settlement:
         """The store holds what *change* says: so does the session from now on."""
         session = plan.session
         if session.record is not None and session.generation == plan.generation:
-            loaded = dict(session.stored.loaded)
-            known = Record(change.handle, session.record.meta, loaded)
-            agreed = msgspec.structs.replace(change, expect_token=None, expect={})
-            record = merged_record(known, agreed)
-            assert record is not None
-            self._enter(plan, record)
+            values = {**session.stored.loaded, **change.set}
+            for name in change.unset:
+                if name not in change.set:
+                    values.pop(name, None)
+            meta = merged_meta(session.record.meta, change.meta)
+            self._enter(plan, Record(change.handle, meta, values))
         if "principal" in change.meta:
             principal = change.meta["principal"]
             self._events.emit("login", change.handle, None, principal)

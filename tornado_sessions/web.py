@@ -16,7 +16,7 @@ from typing import Any
 
 from tornado.web import OutputTransform, RequestHandler
 
-from tornado_sessions.carrier import CookieCarrier
+from tornado_sessions.carrier import CookieCarrier, vary
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
@@ -119,27 +119,30 @@ class SessionMixin(RequestHandler):
         if self.session_autoload:
             self._session_ready = True
             if "Cookie" in self.request.headers:
-                await self._session_autoload()
+                try:
+                    self._visitor_session = await self._session_load()
+                except (Exception, asyncio.CancelledError) as error:
+                    self._session_postpone(error)
         await super()._execute(transforms, *args, **kwargs)
         self._session_executed = True
         if self._session_held is None:  # else once that has gone out
             self._session_conclude()
 
-    async def _session_autoload(self) -> None:
-        try:
-            self._visitor_session = await self._session_load()
-        except (Exception, asyncio.CancelledError) as error:
-            # What escapes _execute leaves the client hanging; what prepare() raises
-            # goes through the usual error path, after the checks that come before it.
-            self._session_error = error
-            self.prepare = partial(_raise, error)  # type: ignore[method-assign]
+    def _session_postpone(self, error: BaseException) -> None:
+        """Have *error* raised by ``prepare()``.
+
+        What escapes ``_execute`` leaves the client hanging; this goes through the usual
+        error path, after the checks that come before it.
+        """
+        self._session_error = error
+        self.prepare = partial(_raise, error)  # type: ignore[method-assign]
 
     async def _session_load(self) -> Session | None:
-        manager = SessionManager.of(self.application)
         carrier = CookieCarrier.of(self.application)
         tickets = carrier.tickets(self)
         if not tickets:
             return None
+        manager = carrier.manager
         try:
             return await manager.load(tickets, carrier.visit_of(self))
         except StoreError as error:
@@ -216,9 +219,9 @@ class SessionMixin(RequestHandler):
         session.intents = NO_INTENTS
         if finishing or plan.dropped:
             session.stored.close()
-        if plan.changes and not manager.store.immediate:
-            return plan
         if not plan.idle:
+            if plan.changes and not manager.store.immediate:
+                return plan
             run_immediately(manager.perform(plan))
         self._session_settled = True
         return None
@@ -235,7 +238,7 @@ class SessionMixin(RequestHandler):
         """Perform what was held back, in its order."""
         self._session_settled = True
         try:
-            self._session_headers()
+            self._session_headers()  # flush() does so too, but it must not fail there
         except Exception as error:
             self._session_break(error)
         else:
@@ -288,9 +291,11 @@ class SessionMixin(RequestHandler):
         if self._headers_written:
             return
         if self._session_accessed:
-            CookieCarrier.of(self.application).vary(self)
+            vary(self)
         session = self._visitor_session
-        if session is None or not self._session_settled:
+        if session is None or session.cookie_due is CookieDue.KEEP:
+            return
+        if not self._session_settled:
             return
         try:
             CookieCarrier.of(self.application).put(self, session)
