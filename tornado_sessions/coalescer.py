@@ -95,8 +95,10 @@ class Coalescer(Generic[T, R]):
         queue = self._queue
         while queue and len(batch) < MAX_BATCH:
             one = queue.popleft()
-            if not self._is_over(one, now):
+            if one.deadline > now and not one.answer.done():
                 batch.append(one)
+            else:
+                self._is_over(one, now)
         return batch
 
     def _on_deadline(self) -> None:

@@ -129,7 +129,8 @@ class Calls:
     def _answers(self, reply: Any, expected: int) -> list[Answer | StoreError]:
         if isinstance(reply, Exception):
             return [explained(reply) for _ in range(expected)]
-        letters, unpublished, *said = reply
+        said: list[bytes]
+        letters, unpublished, *said = (reply, b"") if type(reply) is bytes else reply
         if unpublished:
             self._warn(unpublished)
         more = iter(said)

@@ -97,15 +97,14 @@ def raw_value(value: bytes) -> bytes:
     return value
 
 
-def records_of(
-    handles: Sequence[str], reply: Sequence[bytes]
-) -> list[Record | str | None]:
+def records_of(handles: Sequence[str], reply: bytes) -> list[Record | str | None]:
     """Return the record of each handle, None, or the error that Redis has with it.
 
     Raises:
         CodecError: One of them is malformed.
     """
-    packed, blob = reply
+    size, _, rest = reply.partition(b" ")
+    packed, blob = rest[: int(size)], rest[int(size) :]
     try:
         entries = _entries.decode(packed)
         records: list[Record | str | None] = []
