@@ -51,9 +51,9 @@ def end_of(message: bytes) -> tuple[str, str]:
         ValueError: That is no message of ours.
     """
     size, _, rest = message.partition(b" ")
-    handle, space, reason = rest[: int(size)], rest[int(size) :][:1], rest[int(size) :]
-    if space != b" ":
-        raise ValueError(f"no end of a session: {message!r}")
+    handle, reason = rest[: int(size)], rest[int(size) :]
+    if reason[:1] != b" ":
+        raise ValueError(f"the size is wrong: {message!r}")
     return text_of(handle), text_of(reason[1:])
 
 
@@ -160,7 +160,12 @@ class _Subscription:
         try:
             handle, reason = end_of(message)
         except ValueError as error:
-            log.warning("%s: all sessions with open sockets are looked at", error)
+            log.warning(
+                "a message on %s is no end of a session (%s); it may be that of any, so "
+                "each with an open socket is looked at",
+                self._channel.decode(),
+                error,
+            )
             self._listener.connected()
         else:
             self._listener.ended(handle, reason)
