@@ -244,6 +244,22 @@ async def test_a_connection_that_is_half_open(server, impatient):
                 task.result()
 
 
+async def test_a_cluster_that_says_nothing(server, impatient):
+    """W4: to be told which nodes there are may take no longer than a connection."""
+
+    async def swallow(asked, answer):
+        return b""
+
+    async with Proxy(server.port) as proxy:
+        proxy.spoil = swallow
+        client = redis_asyncio.RedisCluster(
+            host="127.0.0.1", port=proxy.port, socket_timeout=None
+        )
+        with pytest.raises(StoreError, match="no answer"):
+            await soon(RedisStore(client).listen(Heard()))
+        await client.aclose()
+
+
 async def test_nothing_but_pings(server, store, impatient):
     """W2: while nothing ends, a PING is all that is sent, one in each interval."""
     async with listening(store) as (heard, _):

@@ -8,7 +8,6 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 from tornado_sessions.stores.redis_errors import SilentError, named
@@ -90,18 +89,16 @@ class ClusterTransport(Transport):
             await asyncio.wait([self._refreshing])
         await self._client.aclose()
 
-    @asynccontextmanager
-    async def source(self) -> AsyncIterator[Any]:
+    async def source(self) -> Any:
         await self._client.initialize()
         nodes = sorted(self._client.get_primaries(), key=lambda node: node.name)
         now = time.monotonic()
         fine = [node for node in nodes if self._silent.get(node.name, 0.0) <= now]
         self._turn += 1
-        try:
-            yield (fine or nodes)[self._turn % len(fine or nodes)]
-        except Exception:
-            self._refresh()
-            raise
+        return (fine or nodes)[self._turn % len(fine or nodes)]
+
+    def lost(self) -> None:
+        self._refresh()
 
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         await self._client.initialize()

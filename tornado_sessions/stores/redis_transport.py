@@ -12,7 +12,6 @@ import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -83,11 +82,11 @@ class Transport(ABC):
         """Yield the keys that match *pattern*, of every master, batch by batch."""
 
     @abstractmethod
-    def source(self) -> AbstractAsyncContextManager[Any]:
-        """Give what knows how to connect to a server that hears of all messages.
+    async def source(self) -> Any:
+        """Return what knows how to connect to a server that hears of all messages."""
 
-        What goes wrong with it inside the context is noted.
-        """
+    def lost(self) -> None:
+        """Note that a connection to such a server failed."""
 
 
 class PoolTransport(Transport):
@@ -132,9 +131,8 @@ class PoolTransport(Transport):
         for sentinel in self._sentinels:
             await sentinel.aclose()
 
-    @asynccontextmanager
-    async def source(self) -> AsyncIterator[Any]:
-        yield self._pool
+    async def source(self) -> Any:
+        return self._pool
 
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
