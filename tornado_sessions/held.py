@@ -23,24 +23,10 @@ class _Held(NamedTuple):
 
 
 class HeldResponse:
-    """The queue of one response, and the task that its session is stored by.
+    """The queue of one response. It ends with `perform` or `refuse`."""
 
-    Args:
-        store: Stores the session, and ends with `perform` or `refuse`.
-    """
-
-    def __init__(self, store: Coroutine[Any, Any, None]) -> None:
+    def __init__(self) -> None:
         self._queue: list[_Held] = []
-        loop = asyncio.get_running_loop()
-        self.over: Sent = loop.create_future()
-        """Resolves when nothing is held any more; who waits may be cancelled."""
-        # Not create_task(): an eager one could be over before anything is queued.
-        self._task = asyncio.Task(store, loop=loop)
-
-    @property
-    def finishing(self) -> bool:
-        """True if the response is complete, apart from being held."""
-        return any(held.finishing for held in self._queue)
 
     def add(self, operation: Operation, *, finishing: bool) -> Sent:
         """Queue *operation*; the future resolves with the one that it returns."""
@@ -50,19 +36,18 @@ class HeldResponse:
 
     def perform(self, on_error: Callable[[Exception], None]) -> None:
         """Perform what was queued; the first error ends it and goes to *on_error*."""
-        queue = self._take()
         try:
-            for held in queue:
+            for held in self._queue:
                 _follow(held.operation(), held.sent)
         except Exception as error:
             on_error(error)
-            for held in queue:
+            for held in self._queue:
                 if not held.sent.done():
                     held.sent.set_result(None)
 
     def refuse(self, error: Exception) -> None:
         """Fail the queued flushes; a finish has been answered in another way."""
-        for held in self._take():
+        for held in self._queue:
             if held.sent.cancelled():
                 continue
             if held.finishing:
@@ -70,12 +55,6 @@ class HeldResponse:
             else:
                 held.sent.set_exception(error)
                 held.sent.exception()
-
-    def _take(self) -> list[_Held]:
-        queue, self._queue = self._queue, []
-        if not self.over.done():
-            self.over.set_result(None)
-        return queue
 
 
 def already_sent() -> Sent:

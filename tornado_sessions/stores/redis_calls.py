@@ -32,6 +32,9 @@ class Answer(NamedTuple):
     """Until when the record lives; empty if it has ended."""
 
 
+_PLAIN = {letter: Answer(letter) for letter in "AGC"}
+
+
 class Calls:
     """Sends what may go together in one call, and all calls in one round trip.
 
@@ -44,14 +47,13 @@ class Calls:
         self._transport = transport
         self._layout = layout
         self._warned = False
-
-    @property
-    def by_slot(self) -> bool:
+        self.by_slot = transport.by_slot
         """True in a cluster."""
-        return self._transport.by_slot
 
     def groups(self, slots: Sequence[object]) -> list[list[int]]:
         """Return the numbers of the items that may share a call, by their *slots*."""
+        if not self.by_slot and 0 < len(slots) <= _AT_ONCE:
+            return [[*range(len(slots))]]
         together: dict[object, list[int]] = {}
         for number, slot in enumerate(slots):
             together.setdefault(slot if self.by_slot else 0, []).append(number)
@@ -110,6 +112,8 @@ class Calls:
         self, operations: Sequence[Operation], now: float
     ) -> list[Answer | StoreError]:
         """Carry out *operations*; say what became of each."""
+        if not operations:
+            return []
         groups = self.groups([one.slot for one in operations])
         each = [[operations[number] for number in group] for group in groups]
         start = (b"%r" % now, b"%r" % SLACK, self._layout.channel)
@@ -125,7 +129,8 @@ class Calls:
     def _answers(self, reply: Any, expected: int) -> list[Answer | StoreError]:
         if isinstance(reply, Exception):
             return [explained(reply) for _ in range(expected)]
-        letters, unpublished, *said = reply
+        said: list[bytes]
+        letters, unpublished, *said = (reply, b"") if type(reply) is bytes else reply
         if unpublished:
             self._warn(unpublished)
         more = iter(said)
@@ -154,4 +159,4 @@ def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:
         return explained(next(more).decode(errors="replace"))
     if letter == "O":
         return Answer("A", principal_of(next(more)), next(more))  # None: malformed
-    return Answer(letter)
+    return _PLAIN[letter]

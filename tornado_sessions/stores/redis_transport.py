@@ -189,9 +189,11 @@ class Exchange:
             raise
         if mark is None:
             return answer
-        if not isinstance(answer, list) or answer[:1] != [mark]:
-            raise OutOfStepError("an answer came that was not asked for")
-        return answer[1:]
+        if isinstance(answer, bytes) and answer.startswith(mark + b" "):
+            return answer[len(mark) + 1 :]
+        if isinstance(answer, list) and answer[:1] == [mark]:
+            return answer[1:]
+        raise OutOfStepError("an answer came that was not asked for")
 
 
 def scanning(cursor: bytes, pattern: bytes) -> Command:
