@@ -49,12 +49,12 @@ class EndConformance(StoreCase):
         """W1, W2: an end is heard of with its reason, whoever ended the session."""
         for number, store in enumerate((self.store, self.peer)):
             heard = await self._listening(self.store)
-            handle = f"h{number}"
-            await self._do(self._new(handle), self._new("stays"))
+            handle, stays = f"h{number}", f"s{number}"
+            await self._do(self._new(handle), self._new(stays))
             self.assertEqual(await store.commit([Delete(handle, "why")]), [APPLIED])
             await self._heard_of(heard, (handle, "why"))
-            self.assertNotIn("stays", dict(heard.ends))
-            await self._do(Delete("stays"))
+            self.assertNotIn(stays, dict(heard.ends))
+            await self._do(Delete(stays))
 
     async def test_listening_to_many(self) -> None:
         """W1: of a whole batch, each end is heard of."""
@@ -91,11 +91,11 @@ class EndConformance(StoreCase):
         self.assertLessEqual({handle for handle, _ in heard.ends}, {"h"})
 
     async def test_listening_late(self) -> None:
-        """W4: what ended before is not heard of; ``connected`` says from when on."""
+        """W4: ``connected`` says from when on; what ended before may be on its way."""
         await self._do(self._new("h"))
         await self._do(Delete("h", "too early"))
         heard = await self._listening(self.store)
-        self.assertNotIn(("h", "too early"), heard.ends)
+        self.assertLessEqual(set(heard.ends), {("h", "too early")})
         self.assertGreaterEqual(heard.connections, 1)
 
     async def test_two_listeners(self) -> None:

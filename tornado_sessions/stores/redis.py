@@ -12,6 +12,7 @@ from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     Change,
     Clock,
+    EndListener,
     Loaded,
     Outcome,
     Record,
@@ -23,7 +24,8 @@ from tornado_sessions.stores.redis_calls import Calls
 from tornado_sessions.stores.redis_changes import SLACK, Operation, Operations
 from tornado_sessions.stores.redis_client import transport_of, transport_to
 from tornado_sessions.stores.redis_commit import Commits
-from tornado_sessions.stores.redis_errors import explained, named
+from tornado_sessions.stores.redis_ends import Ends
+from tornado_sessions.stores.redis_errors import NotAllowedError, explained, named
 from tornado_sessions.stores.redis_layout import Layout, records_of, text_of
 from tornado_sessions.stores.redis_scripts import COUNT, LOAD, RANGE
 from tornado_sessions.stores.redis_transport import Call, Transport
@@ -46,6 +48,9 @@ class RedisStore(Store):
 
     ``valkey://`` says the same as ``redis://``. All but ``namespace`` in the query of a
     URL is for redis-py, such as ``?socket_timeout=1``.
+
+    Who listens for ends has a connection of its own, beside those of the client's pool. In
+    two seconds it costs Redis one ``PING``.
 
     Args:
         client: A URL, or a client of ``redis.asyncio`` or of aioredis 2, which is never
@@ -84,6 +89,7 @@ class RedisStore(Store):
         self._calls = Calls(transport, self._layout)
         self._operations = Operations(self._layout, by_slot=transport.by_slot)
         self._commits = Commits(self._calls, self._operations)
+        self._ends = Ends(transport, self._layout.channel)
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,6 +181,13 @@ class RedisStore(Store):
     async def clear(self) -> None:
         await self.open()
         await self._calls.delete_all()
+
+    async def listen(self, listener: EndListener) -> None:
+        await self.open()
+        try:
+            await self._ends.tell(listener)
+        except NotAllowedError:
+            await super().listen(listener)
 
     async def _members(
         self, indexes: Sequence[bytes], lowest: bytes, highest: bytes, most: int = -1

@@ -15,10 +15,10 @@ from tornado_sessions.stores.base import (
     Create,
     Delete,
 )
+from tornado_sessions.stores.redis_ends import end_message
 from tornado_sessions.stores.redis_layout import (
     Layout,
     meta_field,
-    raw_text,
     raw_value,
     value_field,
 )
@@ -124,7 +124,7 @@ class Operations:
         return operation
 
     def _delete(self, change: Delete) -> Operation:
-        message = raw_text(change.handle) + b" " + raw_text(change.reason)
+        message = end_message(change.handle, change.reason)
         operation = self._on_record(b"delete", change.handle, b"", message)
         if change.principal is not None and not self._by_slot:
             operation.keys.append(self._layout.principal(change.principal))

@@ -48,7 +48,7 @@ class Layout:
     def __init__(self, namespace: str) -> None:
         self._start = namespace.encode() + b":"
         self.channel = self._start + b"ended"
-        """Where the end of each session is published, as ``handle reason``."""
+        """Where the end of each session is published; see `redis_ends`."""
         self.everything = self._start + b"*"
         """The pattern of all keys."""
         self.live = tuple(self._start + tag for tag in TAGS)

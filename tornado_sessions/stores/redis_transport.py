@@ -81,6 +81,13 @@ class Transport(ABC):
     def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         """Yield the keys that match *pattern*, of every master, batch by batch."""
 
+    @abstractmethod
+    async def source(self) -> Any:
+        """Return what knows how to connect to a server that hears of all messages."""
+
+    def lost(self) -> None:
+        """Note that a connection to such a server failed."""
+
 
 class PoolTransport(Transport):
     """One server, or whichever is the master now: what a pool of connections leads to.
@@ -124,6 +131,9 @@ class PoolTransport(Transport):
         for sentinel in self._sentinels:
             await sentinel.aclose()
 
+    async def source(self) -> Any:
+        return self._pool
+
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         cursor = b"0"
         while True:
@@ -142,8 +152,8 @@ class Exchange:
     """
 
     def __init__(self, connection_class: Any) -> None:
-        self._raw = _known(connection_class.read_response, disable_decoding=True)
-        self._at_once = _known(connection_class.disconnect, nowait=True)
+        self._raw = known(connection_class.read_response, disable_decoding=True)
+        self._at_once = known(connection_class.disconnect, nowait=True)
 
     @property
     def reads_bytes(self) -> bool:
@@ -229,7 +239,7 @@ def _lacks_replicas(answer: Any) -> bool:
     return isinstance(answer, Exception) and "NOREPLICAS" in str(answer)
 
 
-def _known(method: Callable[..., Any], **options: Any) -> dict[str, Any]:
+def known(method: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Return those of *options* that *method* knows; older clients lack some."""
     parameters = inspect.signature(method).parameters
     return {name: value for name, value in options.items() if name in parameters}
