@@ -236,9 +236,11 @@ class SessionMixin(RequestHandler):
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
+        assert self._visitor_session is not None
         self._session_settled = True
         try:
-            self._session_headers()  # flush() does so too, but it must not fail there
+            if self._visitor_session.cookie_due is not CookieDue.KEEP:
+                self._session_headers()  # flush() does it too, but could not fail
         except Exception as error:
             self._session_break(error)
         else:
