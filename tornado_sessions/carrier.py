@@ -81,12 +81,15 @@ class CookieCarrier:
 
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""
-        headers = handler.request.headers
-        if "Cookie" not in headers:
+        try:
+            header = handler.request.headers["Cookie"]
+        except KeyError:
             return []
-        values = cookie.candidates(headers["Cookie"], self._name)
-        tickets = [self._ticket(handler, value) for value in values]
-        return [ticket for ticket in tickets if ticket is not None]
+        return [
+            ticket
+            for value in cookie.candidates(header, self._name)
+            if (ticket := self._ticket(handler, value)) is not None
+        ]
 
     def _ticket(self, handler: Handler, value: str) -> Ticket | None:
         """Return what the signed *value* says, or None if it is not to be trusted."""

@@ -70,8 +70,12 @@ def candidates(header: str, name: str) -> list[str]:
     """
     if name not in header:
         return []
-    values = [found.strip().strip('"') for found in _values_of(name)(header)]
-    return [one for one in values if 0 < len(one) <= MAX_VALUE][:MAX_CANDIDATES]
+    found = [
+        value
+        for text in _values_of(name)(header)
+        if 0 < len(value := text.strip().strip('"')) <= MAX_VALUE
+    ]
+    return found[:MAX_CANDIDATES]
 
 
 @lru_cache

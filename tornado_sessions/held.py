@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 Sent: TypeAlias = "asyncio.Future[None]"
@@ -75,17 +76,18 @@ def run_immediately(call: Coroutine[Any, Any, None]) -> None:
 
 
 def _follow(real: Sent, sent: Sent) -> None:
-    def copy(_: object) -> None:
-        if sent.done():
-            return
-        error = real.exception()
-        if error is None:
-            sent.set_result(None)
-        else:
-            sent.set_exception(error)
-            sent.exception()
-
     if real.done():  # as a rule: the socket took it at once
-        copy(real)
+        _copy(sent, real)
     else:
-        real.add_done_callback(copy)
+        real.add_done_callback(partial(_copy, sent))
+
+
+def _copy(sent: Sent, real: Sent) -> None:
+    if sent.done():
+        return
+    error = real.exception()
+    if error is None:
+        sent.set_result(None)
+    else:
+        sent.set_exception(error)
+        sent.exception()

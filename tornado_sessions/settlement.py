@@ -201,7 +201,8 @@ class Settlement:
                 if name not in change.set:
                     values.pop(name, None)
             meta = merged_meta(session.record.meta, change.meta)
-            self._enter(plan, Record(change.handle, meta, values))
+            session.rebase(Record(change.handle, meta, values), plan.ticket)
+            session.note_cookie(plan.due, plan.ticket)
         if "principal" in change.meta:
             principal = change.meta["principal"]
             self._events.emit("login", change.handle, None, principal)

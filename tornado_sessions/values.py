@@ -109,8 +109,12 @@ class Values:
                 changed[name] = raw
         if not self._pending:
             return changed, frozenset()
-        removed = [name for name, what in self._pending.items() if what is _REMOVED]
-        return changed, frozenset(name for name in removed if name in self.loaded)
+        removed = [
+            name
+            for name, what in self._pending.items()
+            if what is _REMOVED and name in self.loaded
+        ]
+        return changed, frozenset(removed)
 
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""

@@ -1,4 +1,4 @@
-"""Sessions in request handlers: the only module that imports `tornado.web`.
+"""Sessions in request handlers: the only module that wraps what `tornado.web` does.
 
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without
@@ -236,9 +236,11 @@ class SessionMixin(RequestHandler):
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
+        assert self._visitor_session is not None
         self._session_settled = True
         try:
-            self._session_headers()  # flush() does so too, but it must not fail there
+            if self._visitor_session.cookie_due is not CookieDue.KEEP:
+                self._session_headers()  # flush() does it too, but could not fail
         except Exception as error:
             self._session_break(error)
         else:

@@ -157,9 +157,9 @@ def merged_meta(meta: Meta, changes: Mapping[str, Any]) -> Meta:
     """Return *meta* with *changes*, where the monotonic fields never move back."""
     if not changes:
         return meta
-    changes = dict(changes)
-    for name in MONOTONIC_FIELDS & changes.keys():
-        changes[name] = max(getattr(meta, name), changes[name])
+    for name in MONOTONIC_FIELDS:
+        if name in changes and changes[name] < getattr(meta, name):
+            changes = {**changes, name: getattr(meta, name)}
     return msgspec.structs.replace(meta, **changes)
 
 

@@ -20,7 +20,7 @@ from tornado_sessions.stores.base import (
     checked_namespace,
 )
 from tornado_sessions.stores.keeper import Keeper
-from tornado_sessions.stores.redis_calls import Calls
+from tornado_sessions.stores.redis_calls import MOST_IN_CALL, Calls
 from tornado_sessions.stores.redis_changes import SLACK, Operation, Operations
 from tornado_sessions.stores.redis_client import transport_of, transport_to
 from tornado_sessions.stores.redis_commit import Commits
@@ -109,6 +109,11 @@ class RedisStore(Store):
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
         await self.open()
         places = [self._layout.place(handle) for handle in handles]
+        if not self._calls.by_slot and 0 < len(places) <= MOST_IN_CALL:
+            (reply,) = await self._calls.run(
+                [Call(LOAD, [key for _, key, _ in places])]
+            )
+            return await self._read(handles, reply)
         groups = self._calls.groups([slot for slot, _, _ in places])
         calls = [Call(LOAD, [places[number][1] for number in some]) for some in groups]
         loaded: list[Loaded] = [None] * len(handles)
@@ -196,7 +201,7 @@ class RedisStore(Store):
         replies = await self._calls.ask(RANGE, indexes, lowest, highest, b"%d" % most)
         return [text_of(raw) for reply in replies for raw in reply[::2]]
 
-    async def _read(self, handles: list[str], reply: Any) -> list[Loaded]:
+    async def _read(self, handles: Sequence[str], reply: Any) -> list[Loaded]:
         """Return what a call that loads said of each of *handles*."""
         apart = len(handles) > 1
         if named(reply, "TryAgainError") and apart:
@@ -211,7 +216,7 @@ class RedisStore(Store):
         now = self.clock()
         return [_live(one, now) for one in records]
 
-    async def _read_apart(self, handles: list[str]) -> list[Loaded]:
+    async def _read_apart(self, handles: Sequence[str]) -> list[Loaded]:
         keys = [self._layout.place(handle)[1] for handle in handles]
         replies = await self._calls.run([Call(LOAD, [key]) for key in keys])
         each = zip(handles, replies, strict=True)

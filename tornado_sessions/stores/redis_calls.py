@@ -18,7 +18,7 @@ from tornado_sessions.stores.redis_transport import Call, Command, Transport
 
 log = logging.getLogger("tornado_sessions")
 
-_AT_ONCE = 64
+MOST_IN_CALL = 64
 """Records in one call: no other client of the server waits for much longer."""
 
 
@@ -52,15 +52,15 @@ class Calls:
 
     def groups(self, slots: Sequence[object]) -> list[list[int]]:
         """Return the numbers of the items that may share a call, by their *slots*."""
-        if not self.by_slot and 0 < len(slots) <= _AT_ONCE:
+        if not self.by_slot and 0 < len(slots) <= MOST_IN_CALL:
             return [[*range(len(slots))]]
         together: dict[object, list[int]] = {}
         for number, slot in enumerate(slots):
             together.setdefault(slot if self.by_slot else 0, []).append(number)
         return [
-            numbers[start : start + _AT_ONCE]
+            numbers[start : start + MOST_IN_CALL]
             for numbers in together.values()
-            for start in range(0, len(numbers), _AT_ONCE)
+            for start in range(0, len(numbers), MOST_IN_CALL)
         ]
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
@@ -134,7 +134,8 @@ class Calls:
         if unpublished:
             self._warn(unpublished)
         more = iter(said)
-        return [_answer(letter, more) for letter in letters.decode()]
+        each = letters.decode()
+        return [_PLAIN.get(letter) or _answer(letter, more) for letter in each]
 
     def _warn(self, error: bytes) -> None:
         if not self._warned:
@@ -159,4 +160,4 @@ def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:
         return explained(next(more).decode(errors="replace"))
     if letter == "O":
         return Answer("A", principal_of(next(more)), next(more))  # None: malformed
-    return _PLAIN[letter]
+    raise ValueError(f"the script answered {letter!r}")

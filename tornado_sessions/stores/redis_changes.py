@@ -105,13 +105,14 @@ class Operations:
         clocks, written, removed = _meta_changes(change.meta)
         token, expires = change.expect_token, clocks["expires_at"]
         expected = b"" if token is None else meta_field("token", token)
-        operation = self._on_record(
-            b"apply", change.handle, expires, clocks["last_seen_at"], expected, b""
-        )
+        number, key, raw = self._layout.place(change.handle)
+        args = [raw, expires, clocks["last_seen_at"], expected, b""]
+        keys = [key, self._layout.live[number]]
+        operation = Operation(b"apply", number, keys, args)
         principal = change.meta.get("principal", change.principal)
         if principal is not None:
             if expires or not self._by_slot:
-                operation.args[4] = meta_field("principal", principal)
+                args[4] = meta_field("principal", principal)
             # Without an expiry a place is kept until the script tells the one there is.
             until, first = expires or b"%r" % (now + SLACK), "principal" in change.meta
             self._keep_index(operation, principal, until, first=first)
@@ -119,8 +120,8 @@ class Operations:
             gone = [name for name in change.unset if name not in change.set]
             removed += map(value_field, gone)
         _put_values(written, change.set)
-        operation.args += _expectations(change.expect) if change.expect else _NONE
-        operation.args += (b"%d" % len(removed), *removed, *written)
+        args += _expectations(change.expect) if change.expect else _NONE
+        args += (b"%d" % len(removed), *removed, *written)
         return operation
 
     def _delete(self, change: Delete) -> Operation:

@@ -103,7 +103,7 @@ def _server(scheme: str, parts: SplitResult) -> Transport:
     options = {**_QUIET, **_PATIENT, **_nameless()}
     pool = redis.asyncio.ConnectionPool.from_url(url, **options)
     pool.make_connection()  # an option that it does not know is a TypeError
-    return PoolTransport(pool)
+    return PoolTransport(pool, ours=True)
 
 
 def _sentinel(scheme: str, parts: SplitResult) -> Transport:

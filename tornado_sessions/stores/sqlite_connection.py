@@ -16,6 +16,18 @@ from tornado_sessions.errors import StoreError
 T = TypeVar("T")
 Database = sqlite3.Connection
 
+ITEM_ERRORS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    AttributeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What an unusable item raises, as opposed to a database in trouble."""
+
 
 class Connection:
     """A connection and the one thread that uses it, both made when first needed.
