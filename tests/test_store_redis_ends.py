@@ -112,11 +112,11 @@ async def test_a_small_pool(server, size, blocking):
 
 @pytest.mark.parametrize("decode", [True, False])
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_client_with_options(server, protocol, decode):
+async def test_a_client_with_options(server, impatient, protocol, decode):
     """W1, W4: neither its protocol, nor its timeouts and retries make it miss anything."""
     options = {
         "socket_timeout": 0.05,
-        "health_check_interval": 1,
+        "health_check_interval": 0.01,
         "retry_on_timeout": True,
         "retry_on_error": [ConnectionError],
     }
