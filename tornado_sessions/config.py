@@ -189,10 +189,13 @@ def check_cookie_secret(settings: Mapping[str, Any]) -> None:
             "sessions need Application(cookie_secret=...): keep what "
             "python -c 'import secrets; print(secrets.token_hex())' prints"
         )
-    if isinstance(secret, dict) and version not in secret:
+    # Tornado reads it back as an int, whatever it was.
+    if isinstance(secret, dict) and not (
+        isinstance(version, int) and version in secret
+    ):
         raise ConfigurationError(
             f"key_version is {version!r}, and cookie_secret has the keys "
-            f"{sorted(secret)}: name the one to sign with"
+            f"{list(secret)}: name the one to sign with, an int"
         )
 
 
