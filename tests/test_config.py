@@ -156,7 +156,6 @@ def test_the_name_that_the_browser_sees(given_settings, name):
         {"max_record_bytes": 0},
         {"max_record_bytes": 1.5},
         {"max_per_principal": 5},
-        {"encryption_keys": ["key"]},
     ],
 )
 def test_what_a_browser_would_refuse_is_refused_at_start(wrong):
