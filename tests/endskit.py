@@ -9,8 +9,8 @@ from httpkit_stores import until
 class HearsReasons:
     """A part of a `StoreConformance`: to look at sessions instead will not do."""
 
-    async def _heard_of(self, heard, end):
-        await heard.until(lambda: end in heard.ends)
+    async def _heard_of(self, heard, *ends):
+        await heard.until(lambda: set(ends) <= set(heard.ends))
         assert heard.connections == 1
 
 

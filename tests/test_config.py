@@ -155,11 +155,15 @@ def test_the_name_that_the_browser_sees(given_settings, name):
         {"on_store_error": "ignore"},
         {"max_record_bytes": 0},
         {"max_record_bytes": 1.5},
-        {"max_per_principal": 5},
+        {"max_per_principal": 0},
+        {"max_per_principal": True},
+        {"max_per_principal": "5"},
+        {"touch_on_message": 1},
+        {"encryption_keys": ["key"]},
     ],
 )
 def test_what_a_browser_would_refuse_is_refused_at_start(wrong):
-    """K3, S8: impossible cookies, limits and what this release does not have."""
+    """K3, S8: impossible cookies, limits and keys."""
     with pytest.raises(ConfigurationError):
         SessionConfig(**wrong)
 

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -110,11 +112,11 @@ async def test_a_small_pool(server, size, blocking):
 
 @pytest.mark.parametrize("decode", [True, False])
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_client_with_options(server, protocol, decode):
+async def test_a_client_with_options(server, impatient, protocol, decode):
     """W1, W4: neither its protocol, nor its timeouts and retries make it miss anything."""
     options = {
         "socket_timeout": 0.05,
-        "health_check_interval": 1,
+        "health_check_interval": 0.01,
         "retry_on_timeout": True,
         "retry_on_error": [ConnectionError],
     }
@@ -224,6 +226,28 @@ async def test_a_server_that_hangs(server, store, impatient):
     async with listening(store) as (heard, _):
         await end(store)
         await until(lambda: heard.ends)
+
+
+async def test_a_server_that_hangs_behind_tls(impatient):
+    """W4: its goodbye is not waited for; a socket that was given up is closed."""
+    with RedisServer("--save", "", tls=True) as server:
+        async with store_from_url(server.tls_url) as store:
+            before = sockets()
+            async with listening(store) as (_, task):
+                assert sockets() == before + 1
+                server.pause()
+                await soon(asyncio.wait([task]))
+                await until(lambda: sockets() == before)
+            server.resume()
+
+
+def sockets():
+    """Return how many sockets this process has."""
+    number = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one by which they are listed
+            number += str(descriptor.readlink()).startswith("socket:")
+    return number
 
 
 async def test_a_connection_that_is_half_open(server, impatient):

@@ -1,4 +1,4 @@
-"""Sessions in request handlers: the only module that imports `tornado.web`.
+"""Sessions in request handlers: the only module that wraps what `tornado.web` does.
 
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without

@@ -124,14 +124,16 @@ class _Subscription:
         """Listen; the connection is closed when that is over."""
         tasks = [asyncio.create_task(one) for one in (self._hear(), self._check())]
         try:
-            await asyncio.gather(*tasks)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*done)
         finally:
+            self._abort()
             for task in tasks:
                 task.cancel()
             try:
-                await asyncio.wait(tasks)
+                await asyncio.gather(*tasks, return_exceptions=True)
             finally:
-                await self._hang_up()
+                await self._disconnect()
 
     async def _hear(self) -> None:
         self._connection = connection = _connection(await self._transport.source())
@@ -186,14 +188,16 @@ class _Subscription:
             if self._subscribed:
                 await self._connection.send_command(b"PING")
 
-    async def _hang_up(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        writer = getattr(connection, "_writer", None)
-        if writer is not None:  # TLS would wait for a goodbye that does not come
+    def _abort(self) -> None:
+        """Close the socket at once: a server that hangs does not say goodbye by TLS."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
             writer.transport.abort()
-        await connection.disconnect(**known(connection.disconnect, nowait=True))
+
+    async def _disconnect(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            await connection.disconnect(**known(connection.disconnect, nowait=True))
 
 
 def _connection(source: Any) -> Any:
