@@ -374,16 +374,22 @@ async def listening(store):
         await asyncio.gather(task, return_exceptions=True)
 
 
-def cursors(server):
-    """Return how many cursors are open at a server."""
-    return server.run("serverStatus")["metrics"]["cursor"]["open"]["total"]
-
-
-def kill_cursors(client, store):
+def cursors(server, database="tornado_sessions"):
+    """Return the cursors that are open at a server: their collections and ids."""
     stage = {"$currentOp": {"allUsers": True, "idleCursors": True}}
+    with server.client() as client:
+        found = list(client.admin.aggregate([stage]))
+    return [
+        (one["ns"], one["cursor"]["cursorId"])
+        for one in found
+        if "cursor" in one and one["ns"].startswith(f"{database}.")
+    ]
+
+
+def kill_cursors(server, store):
+    """Kill the cursors that are open on the collection of *store*."""
     name = store._collection.full_name
-    for one in client.admin.aggregate([stage]):
-        cursor = one.get("cursor", {}).get("cursorId")
-        if one.get("ns") == name and cursor:
-            database, _, collection = name.partition(".")
-            client[database].command("killCursors", collection, cursors=[cursor])
+    database, _, collection = name.partition(".")
+    killed = [cursor for ns, cursor in cursors(server) if ns == name]
+    if killed:
+        server.run("killCursors", collection, database, cursors=killed)
