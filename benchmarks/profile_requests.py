@@ -35,6 +35,7 @@ Added: TypeAlias = "dict[Function, Note]"
 _NOTHING = Note(0, 0, 0)
 
 DATABASES = {database.scheme: database for database in (REDIS, MONGO)}
+_BEGINS = {"/handwritten": "/handwritten", "/encrypted": "/encrypted/write"}
 _PLACES = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
 
@@ -45,7 +46,10 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("store", help="redis or mongodb, which is started; or a URL of session_store")
-    add("path", help="/read, /write, /handwritten-read, /handwritten or /bare")
+    add(
+        "path",
+        help="/read, /write, /encrypted/read, /handwritten-read, /handwritten … or /bare",
+    )
     add("--against", default="/bare", help="another path, or '' for none")
     add("--connections", type=int, default=16)
     add("--requests", type=int, default=200, help="of each connection")
@@ -66,10 +70,12 @@ async def noted(options: argparse.Namespace) -> Added:
         if url in DATABASES:
             url = await stack.enter_async_context(running(DATABASES[url]))
             more = ("--handwritten", url)
+        if "/encrypted" in options.path:
+            more += ("--encrypted",)
         port = await stack.enter_async_context(server("--store", url, *more, *core))
         crowd = connections(port, options.connections)
         visitors = await stack.enter_async_context(crowd)
-        begin = "/handwritten" if options.path.startswith("/hand") else "/write"
+        begin = begins(options.path)
         await everybody(visitors, begin, 1)
         notes = await notes_of(visitors, options, options.path)
         if not options.against:
@@ -98,6 +104,14 @@ async def notes_of(
         function: Note(calls / number, 1e6 * own / number, 1e6 * everything / number)
         for function, (_, calls, own, everything, _) in stats.items()
     }
+
+
+def begins(path: str) -> str:
+    """Return the path that begins the sessions which *path* is about."""
+    for prefix, first in _BEGINS.items():
+        if path.startswith(prefix):
+            return first
+    return "/write"
 
 
 def place(file: str) -> str:

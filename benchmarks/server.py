@@ -96,17 +96,18 @@ class Profile(RequestHandler):
             Profile.notes.begin()
 
 
+_ENCRYPTED = (("/encrypted/read", Read), ("/encrypted/write", Write))
+
+
 class ByPath(Router):
     """Gives each path an application of its own: no route stands behind another."""
 
-    def __init__(self, store: str, handwritten_routes: Iterable[Route]) -> None:
+    def __init__(
+        self, store: str, handwritten_routes: Iterable[Route], *, encrypted: bool
+    ) -> None:
         manager = SessionManager(store)
         self._applications = {
-            path: Application(
-                [(path, handler, arguments)],
-                cookie_secret="a secret for benchmarks only",
-                session_manager=manager,
-            )
+            path: _application(path, handler, arguments, manager)
             for path, handler, arguments in (
                 ("/bare", Bare, {}),
                 ("/signed-cookie", SignedCookie, {}),
@@ -118,11 +119,28 @@ class ByPath(Router):
                 *handwritten_routes,
             )
         }
+        if encrypted:
+            manager = SessionManager(store, encryption_keys=[bytes(range(32))])
+            for path, handler in _ENCRYPTED:
+                self._applications[path] = _application(path, handler, {}, manager)
 
     def find_handler(
         self, request: HTTPServerRequest, **_: object
     ) -> HTTPMessageDelegate | None:
         return self._applications[request.path].find_handler(request)
+
+
+def _application(
+    path: str,
+    handler: type[RequestHandler],
+    arguments: dict[str, Any],
+    manager: SessionManager,
+) -> Application:
+    return Application(
+        [(path, handler, arguments)],
+        cookie_secret="a secret for benchmarks only",
+        session_manager=manager,
+    )
 
 
 async def handwritten_routes(place: str | None) -> list[Route]:
@@ -137,9 +155,10 @@ async def handwritten_routes(place: str | None) -> list[Route]:
     return routes
 
 
-async def serve(store: str, place: str | None) -> None:
+async def serve(store: str, place: str | None, *, encrypted: bool) -> None:
     socket, port = bind_unused_port()
-    server = HTTPServer(ByPath(store, await handwritten_routes(place)))
+    routes = await handwritten_routes(place)
+    server = HTTPServer(ByPath(store, routes, encrypted=encrypted))
     server.add_sockets([socket])
     print(port, flush=True)
     await asyncio.Event().wait()
@@ -169,13 +188,16 @@ def main() -> None:
     parser.add_argument("--handwritten", help="file or URL of handwritten sessions")
     parser.add_argument("--core", type=int, help="run on this core only")
     parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument(
+        "--encrypted", action="store_true", help="serve encrypted sessions, too"
+    )
     options = parser.parse_args()
     if options.slower_disk:
         slow_down_commits(options.slower_disk)
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     threading.Thread(target=end_with_input, daemon=True).start()
-    asyncio.run(serve(options.store, options.handwritten))
+    asyncio.run(serve(options.store, options.handwritten, encrypted=options.encrypted))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,13 @@ def test_databases_are_measured(part, only, expected):
     assert bounds(output) == expected
 
 
+def test_encryption_is_measured():
+    """S9: what encrypted values add to a read and to a write stands in the table."""
+    rows = benchmarks("--only", "S9").splitlines()
+    measured = [row for row in rows if re.search(r"^\| S9 .* -?[\d.]+ µs +\|", row)]
+    assert len(measured) == 2
+
+
 @pytest.mark.parametrize(("part", "scheme"), [("redis", "redis"), ("mongo", "mongodb")])
 def test_no_request_asks_more_than_it_must(part, scheme):
     """P7: the server counts the round trips, and there are as many as the rule says."""
