@@ -247,7 +247,7 @@ def test_the_oldest_drivers_agree():
     page = text("docs/stores/index.md")
     drivers = [one for one in oldest if one != encryption]
     assert all(f" {one.partition('>=')[2]} or later |" in page for one in drivers)
-    assert f" {encryption.partition('>=')[2]} or later" in text("docs/security.md")
+    assert f" {encryption.partition('>=')[2]} or later" in text("docs/encryption.md")
 
 
 def test_the_linters_agree():

@@ -2,8 +2,11 @@
 
 Stored is ``format (2) | key id (4) | nonce (12) | AES-256-GCM ciphertext and tag``. Each
 session has a subkey of its own, derived from the key and the handle, and the stored name
-is authenticated along: so a value is good in its own place only, and random nonces are
-safe, since what one subkey encrypts is the writes of one session.
+is authenticated along: so a value is good in its own place only, though an older one of
+the same place is as good as the newest.
+
+A random nonce of 96 bits is safe for 2^32 uses of a key (NIST SP 800-38D §8.3). What one
+subkey encrypts is the writes of one session, which do not come near that.
 """
 
 from __future__ import annotations
@@ -135,7 +138,8 @@ def _key(given: object, number: int) -> bytes:
         if len(key) == KEY_BYTES:
             return key
     kind = type(given).__name__
-    raise _wrong(f"holds a {kind} that is no key, as number {number}")
+    size = f" of length {len(given)}" if isinstance(given, (bytes, str)) else ""
+    raise _wrong(f"holds a {kind}{size} that is no key, as number {number}")
 
 
 def _wrong(what: str) -> ConfigurationError:
@@ -146,7 +150,8 @@ def _wrong(what: str) -> ConfigurationError:
 
 
 def _derived(key: bytes, context: bytes) -> bytes:
-    return hmac.digest(key, b"tornado_sessions values 1 " + context, "sha256")
+    """HKDF-Expand for one block (RFC 5869 §2.3): the key is random, none to extract."""
+    return hmac.digest(key, b"tornado_sessions values 1 " + context + b"\x01", "sha256")
 
 
 def _place(name: str) -> bytes:
