@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from httpkit_stores import AsyncStore
 from tornado_sessions import (
@@ -22,6 +25,8 @@ from tornado_sessions.values import ENCRYPTED, Values
 NEW, OLD = "n" * 43, "o" * 43
 RAW = base64.urlsafe_b64decode(NEW + "=")
 OVERHEAD = 34
+KNOWN_PREFIX = "c1ff788dbd27"
+"""What values begin with that NEW has encrypted."""
 PLACES = ["", "a", "\0", "\0flash:x", "\ud800", "😀"]
 codec = JSONCodec()
 
@@ -122,6 +127,32 @@ def test_without_the_package():
 
 
 # -- bytes -----------------------------------------------------------------------
+
+
+def by_the_page(handle):
+    """Return the subkey that the page about encryption describes, without our code."""
+    info = b"tornado_sessions values 1 session " + handle.encode()
+    return AESGCM(HKDFExpand(SHA256(), 32, info).derive(RAW))
+
+
+def test_the_format_is_the_documented_one():
+    """S6: AES-256-GCM by a subkey of HKDF, bound to the name; what is stored stays good."""
+    raw = encrypted(handle="h", a=["x"])["a"]
+    prefix, nonce, sealed = raw[:6], raw[6:18], raw[18:]
+    assert by_the_page("h").decrypt(nonce, sealed, ENCRYPTED + b"a") == b'["x"]'
+    theirs = by_the_page("h").encrypt(b"\0" * 12, b"7", ENCRYPTED + b"a")
+    assert values_of({"a": prefix + b"\0" * 12 + theirs}, "h").get("a") == 7
+    assert prefix == bytes.fromhex("c1ff") + keyring_from([RAW]).newest
+    assert prefix.hex() == KNOWN_PREFIX
+
+
+def test_no_nonce_comes_twice():
+    """S9: each encryption has a nonce of its own, also of a value that came before."""
+    values, seen = values_of(), set()
+    for number in range(2000):
+        values.set("a", number % 2)
+        seen.add(changed(values)["a"][6:18])
+    assert len(seen) == 2000
 
 
 @pytest.mark.parametrize("name", PLACES)

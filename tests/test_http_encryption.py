@@ -10,10 +10,11 @@ from pymongo import MongoClient
 from redis import Redis
 
 from backends import backend_url
-from httpkit import Acts, Page, acting, answered, serving, session_cookies
-from httpkit_stores import Gate, on_every_store
+from httpkit import Acts, Page, acting, answered, serving, session_cookies, ticket_in
+from httpkit_stores import FakeClock, Gate, on_both_paths, on_every_store
 from mongokit import shared_mongo
 from rediskit import shared_redis
+from socketkit import a_socket, connect, routes
 from test_encryption import NEW, OLD
 from test_http_values import KEYS, VALUES, Switch, did, keeping
 from tornado_sessions.stores.base import Apply, Outcome
@@ -161,6 +162,91 @@ async def test_what_was_not_written_for_this_place(make_store, damage, caplog):
     assert not any(secret in caplog.text for secret in (VALUE, NEW, "admin"))
 
 
+@on_every_store
+async def test_an_older_value_of_the_same_place(make_store):
+    """S6: what the page about encryption says is not noticed: a value that was put back."""
+    switch = Switch()
+    async with serving(keeping(switch), make_store(), **ENCRYPTED) as site:
+        visitor = site.visitor()
+        await did(site, visitor, switch, lambda session: session.update(a="before"))
+        before = await site.record()
+        await did(site, visitor, switch, lambda session: session.update(a="after"))
+        await put(site, before.handle, **before.values)
+        answer = await did(site, visitor, switch, lambda session: session["a"])
+        assert json.loads(answer.body) == {"answer": "before"}
+        assert "undecodable" not in [event.kind for event in site.events]
+
+
+@pytest.mark.parametrize("damage", [swapped_keys, in_plain_text])
+@on_every_store
+async def test_mutate_believes_nothing(make_store, damage):
+    """S6 C2: mutate() of a value that is not its own begins a new session, from default."""
+
+    class Adds(Page):
+        async def get(self):
+            self.session.setdefault("b", 100)
+            self.write({"a": await self.session.mutate("a", lambda n: n + 1, 0)})
+
+    async with serving(Adds, make_store(), **ENCRYPTED) as site:
+        visitor = site.visitor()
+        await visitor.get()
+        mine = await site.record()
+        await put(site, mine.handle, **damage(mine.values, None))
+        site.events.clear()
+        assert (await visitor.get()).body == b'{"a": 1}'
+        assert [event.kind for event in site.events] == ["undecodable", "created"]
+        assert (await site.record()).handle != mine.handle
+        assert (await visitor.get()).body == b'{"a": 2}'
+
+
+# -- sockets ---------------------------------------------------------------------
+
+
+@on_every_store
+async def test_sockets(make_store):
+    """W3 C2: a socket saves, counts and reads again what others wrote, all encrypted."""
+    store = make_store()
+    two_keys = {"session_encryption_keys": [OLD, NEW]}
+    async with (
+        serving(routes(a_socket()), store, **ENCRYPTED) as site,
+        serving(routes(a_socket()), store, **two_keys) as later,
+    ):
+        visitor = site.visitor()
+        await visitor.get(f"/acts?set=k:{VALUE}")
+        socket = await connect(visitor)
+        assert await socket.say("read k") == VALUE
+        await socket.say("set k changed")
+        await socket.say("save")
+        assert [await socket.say("add n 2") for _ in range(2)] == [2, 4]
+        stored = await site.values()
+        assert {raw[:2] for raw in stored.values()} == {b"\xc1\xff"}
+        assert (await visitor.get("/acts")).body == b'{"k": "changed", "n": 4}'
+        await visitor.get("/acts?set=k:again")
+        assert await socket.say("read k") == "changed"
+        await socket.say("refresh")
+        assert await socket.say("read k") == "again"
+        other = await connect(later.visitor(**visitor.cookies))
+        assert await other.say("add n 1") == 5
+        assert (await later.values())["n"][:6] != stored["n"][:6]
+
+
+@on_every_store
+async def test_a_socket_believes_nothing(make_store):
+    """S6 W1: a socket that reads what is not encrypted sees nothing; its save ends it."""
+    async with serving(routes(a_socket()), make_store(), **ENCRYPTED) as site:
+        visitor = site.visitor()
+        await visitor.get(f"/acts?set=k:{VALUE}")
+        socket = await connect(visitor)
+        handle = ticket_in(visitor.cookie).handle
+        await put(site, handle, k=b'"admin"')
+        await socket.say("refresh")
+        assert await socket.say("read k") is None
+        assert site.events[-1].kind == "undecodable"
+        await socket.send("save")
+        assert await socket.ended() == (1008, "undecodable")
+        assert await site.records() == []
+
+
 # -- changes of the keys ---------------------------------------------------------
 
 
@@ -194,6 +280,34 @@ async def test_keys_are_changed_without_a_logout(make_store):
         await did(after, visitor, switch, fill)
         answer = await did(after, visitor, switch, lambda session: session["a"])
         assert json.loads(answer.body) == {"answer": VALUE}
+
+
+@on_both_paths
+async def test_when_an_old_key_may_go(make_store):
+    """E1 S6: after the absolute timeout nothing is left that an old key has written."""
+    clock, switch = FakeClock(), Switch()
+    store = make_store(clock=clock)
+    timeouts = {"session_idle_timeout": 60, "session_absolute_timeout": 600}
+    keys = [OLD], [NEW, OLD], [NEW]
+    settings = [{"session_encryption_keys": list(one), **timeouts} for one in keys]
+    handler = keeping(switch)
+    async with serving(handler, store, **settings[0]) as site:
+        first = site.visitor()
+        await did(site, first, switch, fill)
+    async with serving(handler, store, **settings[1]) as site:
+        visitor = site.visitor(**first.cookies)
+        for _ in range(18):  # a busy visitor, logged in meanwhile, keeps an old value
+            clock.advance(33)
+            await did(site, visitor, switch, lambda session: session.update(c=clock()))
+        answer = await did(site, visitor, switch, lambda session: session.login("ada"))
+        assert answer.code == 200
+        assert clock.now < (await site.record()).meta.expires_at <= clock.now + 6
+    clock.advance(6)
+    async with serving(handler, store, **settings[2]) as site:
+        visitor = site.visitor(**visitor.cookies)
+        answer = await did(site, visitor, switch, lambda session: session.get("a"))
+        assert answer.body == b'{"answer": null}'
+        assert "undecodable" not in [event.kind for event in site.events]
 
 
 @pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
@@ -303,7 +417,7 @@ PROBES = {
 
 @pytest.mark.parametrize("kind", PROBES)
 async def test_nothing_of_a_value_is_in_the_database(tmp_path, kind):
-    """S9: its own bytes show a value without keys, and none with them."""
+    """S9: its own bytes show a value without keys, and none with them; names they show."""
     for keys, found in ((None, True), ([NEW], False)):
         url = backend_url(kind, tmp_path)
         store = store_from_url(url)
@@ -315,8 +429,11 @@ async def test_nothing_of_a_value_is_in_the_database(tmp_path, kind):
             await visitor.get()
             switch.act = lambda session: session.flash(VALUE)
             await visitor.get()
+            switch.act = lambda session: session.login("ada-lovelace")
+            await visitor.get()
             raw = PROBES[kind](tmp_path, namespace)
             assert (VALUE.encode() in raw) is found
+            assert b"ada-lovelace" in raw  # as the page about encryption says
             assert (await site.manager.count()) == 1
             async with store:
                 await store.clear()
