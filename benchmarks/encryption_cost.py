@@ -8,10 +8,19 @@ from typing import TypeAlias
 
 from benchmarks.load import Connection, connections, everybody
 from benchmarks.process import server
-from benchmarks.processor_time import CONNECTIONS, Size, cost, middle
+from benchmarks.processor_time import CONNECTIONS, Size, cost, middle, quotient
 from benchmarks.report import Progress, Row, missing
 
-_KINDS = {"/read": "memory://, read", "/write": "memory://, read and write"}
+_PATHS = {
+    "": "a number",
+    "/1024": "1 KiB",
+    "/65536": "64 KiB",
+}
+_KINDS = {
+    f"{verb}{size}": f"memory://, {does} {what}"
+    for size, what in _PATHS.items()
+    for verb, does in (("/read", "read"), ("/write", "read and write"))
+}
 _ENCRYPTED = "/encrypted"
 
 Round: TypeAlias = "dict[str, float]"
@@ -22,10 +31,10 @@ QUICK = Size(servers=1, rounds=2, requests=5)
 
 
 async def measure(size: Size, progress: Progress) -> list[Row]:
-    """Measure what encryption adds to a read and to a write, and return the rows."""
+    """Measure what encryption adds to reads and to writes, and return the rows."""
     if importlib.util.find_spec("cryptography") is None:
         whats = [f"{kind}, encryption adds" for kind in _KINDS.values()]
-        return [missing(["S9"], what, "cryptography")[0] for what in whats]
+        return [row for what in whats for row in missing(["S9"], what, "cryptography")]
     rounds: list[Round] = []
     for number in range(size.servers):
         async with (
@@ -33,16 +42,33 @@ async def measure(size: Size, progress: Progress) -> list[Row]:
             connections(port, CONNECTIONS) as plain,
             connections(port, CONNECTIONS) as encrypted,
         ):
-            await everybody(plain, "/write", 1)
-            await everybody(encrypted, f"{_ENCRYPTED}/write", 1)
+            await _begin(plain, "")
+            await _begin(encrypted, _ENCRYPTED)
             await _round(plain, encrypted, size.requests)  # warms up
             for turn in range(size.rounds):
                 progress("S9", number * size.rounds + turn, size.total)
                 rounds.append(await _round(plain, encrypted, size.requests))
+    return [row for path, kind in _KINDS.items() for row in _rows(rounds, path, kind)]
+
+
+def _rows(rounds: Sequence[Round], path: str, kind: str) -> list[Row]:
+    plain, encrypted = _of(path), _of(_ENCRYPTED + path)
+    added = middle(rounds, lambda costs: encrypted(costs) - plain(costs))
+    ratio = quotient(rounds, encrypted, plain)
     return [
-        Row("S9", f"{kind}, encryption adds", middle(rounds, _added(path)), "µs")
-        for path, kind in _KINDS.items()
+        Row("S9", f"{kind}, encryption adds", added, "µs"),
+        Row("S9", f"{kind}, whole request against not encrypted", ratio, "×"),
     ]
+
+
+def _of(path: str) -> Callable[[Round], float]:
+    return lambda costs: costs[path]
+
+
+async def _begin(visitors: Sequence[Connection], prefix: str) -> None:
+    for path in _KINDS:
+        if path.startswith("/write"):
+            await everybody(visitors, prefix + path, 1)
 
 
 async def _round(
@@ -54,7 +80,3 @@ async def _round(
         costs[path] = await cost(plain, path, requests)
         costs[_ENCRYPTED + path] = await cost(encrypted, _ENCRYPTED + path, requests)
     return costs
-
-
-def _added(path: str) -> Callable[[Round], float]:
-    return lambda costs: costs[_ENCRYPTED + path] - costs[path]

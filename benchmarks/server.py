@@ -75,6 +75,32 @@ class Write(SessionMixin, RequestHandler):
         self.write(str(self.session["n"]))
 
 
+class Text(SessionMixin, RequestHandler):
+    """S9: reads a text of so many characters."""
+
+    def initialize(self, size: int) -> None:
+        self.size = size
+
+    def get(self) -> None:
+        if len(self.session[self.name]) != self.size:
+            raise RuntimeError("the text is not the one that was written")
+        self.write("ok")
+
+    @property
+    def name(self) -> str:
+        return f"text {self.size}"
+
+
+class Rewrite(Text):
+    """Reads such a text, which begins with a number, and writes it with the next one."""
+
+    def get(self) -> None:
+        text = self.session.get(self.name, "0" * self.size)
+        number = int(text[:_NUMBER]) + 1
+        self.session[self.name] = f"{number:0{_NUMBER}}{text[_NUMBER:]}"
+        self.write(str(number))
+
+
 class ProcessorTime(RequestHandler):
     """Says how many nanoseconds of processor this process took so far."""
 
@@ -96,7 +122,13 @@ class Profile(RequestHandler):
             Profile.notes.begin()
 
 
-_ENCRYPTED = (("/encrypted/read", Read), ("/encrypted/write", Write))
+TEXTS = (1024, 65536)
+_NUMBER = 12
+_TO_ENCRYPT: list[Route] = [("/read", Read, {}), ("/write", Write, {})]
+for _size in TEXTS:
+    _TO_ENCRYPT.append((f"/read/{_size}", Text, {"size": _size}))
+    _TO_ENCRYPT.append((f"/write/{_size}", Rewrite, {"size": _size}))
+"""What is served encrypted, under "/encrypted", and as it is."""
 
 
 class ByPath(Router):
@@ -120,9 +152,14 @@ class ByPath(Router):
             )
         }
         if encrypted:
-            manager = SessionManager(store, encryption_keys=[bytes(range(32))])
-            for path, handler in _ENCRYPTED:
-                self._applications[path] = _application(path, handler, {}, manager)
+            self._serve_encrypted(store, manager)
+
+    def _serve_encrypted(self, store: str, plain: SessionManager) -> None:
+        manager = SessionManager(store, encryption_keys=[bytes(range(32))])
+        for path, handler, more in _TO_ENCRYPT:
+            for prefix, owner in (("", plain), ("/encrypted", manager)):
+                full = prefix + path
+                self._applications[full] = _application(full, handler, more, owner)
 
     def find_handler(
         self, request: HTTPServerRequest, **_: object
