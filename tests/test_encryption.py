@@ -19,7 +19,7 @@ from tornado_sessions import (
 )
 from tornado_sessions.codecs import JSONCodec
 from tornado_sessions.encrypted_values import EncryptedValues
-from tornado_sessions.encryption import Keyring, keyring_from
+from tornado_sessions.encryption import MAX_REMEMBERED, Keyring, keyring_from
 from tornado_sessions.values import ENCRYPTED, Values
 
 NEW, OLD = "n" * 43, "o" * 43
@@ -153,6 +153,22 @@ def test_no_nonce_comes_twice():
         values.set("a", number % 2)
         seen.add(changed(values)["a"][6:18])
     assert len(seen) == 2000
+
+
+def test_few_subkeys_are_remembered():
+    """S9: subkeys of the sessions of late are at hand, and not of all there were."""
+    keyring = keyring_from([NEW])
+    handles = [f"h{number}" for number in range(MAX_REMEMBERED + 10)]
+    stored = [keyring.cipher(handle).encrypt("a", b"1") for handle in handles]
+    assert keyring.aead.cache_info().currsize == MAX_REMEMBERED
+    assert keyring.aead(keyring.newest, "h99") is keyring.aead(keyring.newest, "h99")
+    assert keyring.cipher("h0").decrypt("a", stored[0]) == b"1"
+    for unknown in range(MAX_REMEMBERED):
+        with pytest.raises(CodecError):
+            keyring.cipher("h0").decrypt(
+                "a", stored[0][:2] + unknown.to_bytes(4, "big")
+            )
+    assert keyring.aead.cache_info().currsize == MAX_REMEMBERED
 
 
 @pytest.mark.parametrize("name", PLACES)

@@ -12,6 +12,7 @@ subkey encrypts is the writes of one session, which do not come near that.
 from __future__ import annotations
 
 import base64
+import functools
 import hmac
 import secrets
 from collections.abc import Iterable
@@ -29,6 +30,9 @@ except ImportError as missing:
     ) from missing
 
 KEY_BYTES = 32
+MAX_REMEMBERED = 1024
+"""Sessions whose subkey is at hand when they come again: to derive one takes longer than
+to use it. With each, cryptography keeps 2.5 KiB."""
 _ID_BYTES = 4
 _NONCE_BYTES = 12
 _NONCE_AT = len(ENCRYPTED) + _ID_BYTES
@@ -48,6 +52,8 @@ class Keyring:
         self._keys = {_derived(key, b"id")[:_ID_BYTES]: key for key in keys}
         self.newest = next(iter(self._keys))
         """The id of the key that writes."""
+        self.aead = functools.lru_cache(MAX_REMEMBERED)(self._aead)
+        """Returns what encrypts by the key of an id for a handle, or KeyError."""
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._keys)}>"  # never a key (S9)
@@ -59,26 +65,26 @@ class Keyring:
         """Return what encrypts and decrypts the values of the session *handle*."""
         return SessionCipher(self, handle)
 
-    def subkey(self, key_id: bytes, handle: str) -> bytes:
-        """Return what encrypts the session *handle*; KeyError for an unknown id."""
+    def _aead(self, key_id: bytes, handle: str) -> AESGCM:
         context = b"session " + handle.encode("utf-8", "surrogatepass")
-        return _derived(self._keys[key_id], context)
+        return AESGCM(_derived(self._keys[key_id], context))
 
 
 class SessionCipher:
     """Encrypts and decrypts the values of the session *handle*."""
 
-    __slots__ = ("_by_key", "_handle", "_keyring")
+    __slots__ = ("_handle", "_keyring")
 
     def __init__(self, keyring: Keyring, handle: str) -> None:
         self._keyring = keyring
         self._handle = handle
-        self._by_key: dict[bytes, AESGCM] = {}
 
     def encrypt(self, name: str, plain: bytes) -> bytes:
         """Return what to store of *plain* under *name*; never the same twice."""
         key_id, nonce = self._keyring.newest, secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._cipher(key_id).encrypt(nonce, plain, _place(name))
+        sealed = self._keyring.aead(key_id, self._handle).encrypt(
+            nonce, plain, _place(name)
+        )
         return b"".join((ENCRYPTED, key_id, nonce, sealed))
 
     def decrypt(self, name: str, raw: bytes) -> bytes:
@@ -93,20 +99,13 @@ class SessionCipher:
         if len(nonce) < _NONCE_BYTES:
             raise CodecError(_NOT_AUTHENTIC)
         try:
-            cipher = self._cipher(raw[len(ENCRYPTED) : _NONCE_AT])
+            aead = self._keyring.aead(raw[len(ENCRYPTED) : _NONCE_AT], self._handle)
         except KeyError:
             raise CodecError(_UNKNOWN_KEY) from None
         try:
-            return cipher.decrypt(nonce, raw[_CIPHERTEXT_AT:], _place(name))
+            return aead.decrypt(nonce, raw[_CIPHERTEXT_AT:], _place(name))
         except InvalidTag:
             raise CodecError(_NOT_AUTHENTIC) from None
-
-    def _cipher(self, key_id: bytes) -> AESGCM:
-        cipher = self._by_key.get(key_id)
-        if cipher is None:
-            subkey = self._keyring.subkey(key_id, self._handle)
-            cipher = self._by_key[key_id] = AESGCM(subkey)
-        return cipher
 
 
 def keyring_from(setting: object) -> Keyring:
