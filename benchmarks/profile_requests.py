@@ -35,6 +35,7 @@ Added: TypeAlias = "dict[Function, Note]"
 _NOTHING = Note(0, 0, 0)
 
 DATABASES = {database.scheme: database for database in (REDIS, MONGO)}
+_BEGINS = {"/handwritten": "/handwritten", "/encrypted": "/encrypted/write"}
 _PLACES = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
 
@@ -45,7 +46,12 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("store", help="redis or mongodb, which is started; or a URL of session_store")
-    add("paths", nargs="+", metavar="path", help="/read, /write, /untouched, ...")
+    add(
+        "paths",
+        nargs="+",
+        metavar="path",
+        help="/read, /write, /encrypted/read, /bare …",
+    )
     add("--against", default="/bare", help="another path, or '' for none")
     add("--no-cookie", action="store_true", help="from visitors who have no session")
     add("--connections", type=int, default=16)
@@ -67,6 +73,8 @@ async def noted(options: argparse.Namespace) -> dict[str, Added]:
         if url in DATABASES:
             url = await stack.enter_async_context(running(DATABASES[url]))
             more = ("--handwritten", url)
+        if "/encrypted" in options.path:
+            more += ("--encrypted",)
         port = await stack.enter_async_context(server("--store", url, *more, *core))
         crowd = connections(port, options.connections)
         visitors = await stack.enter_async_context(crowd)
@@ -96,8 +104,7 @@ async def notes_of(
     if not path:
         return {}
     if not options.no_cookie:
-        begin = "/handwritten" if path.startswith("/hand") else "/write"
-        await everybody(visitors, begin, 1)
+        await everybody(visitors, begins(path), 1)
     requests = options.requests
     await everybody(visitors, path, 20)
     await visitors[0].get("/profile?count=1" if options.count else "/profile")
@@ -108,6 +115,14 @@ async def notes_of(
         function: Note(calls / number, 1e6 * own / number, 1e6 * everything / number)
         for function, (_, calls, own, everything, _) in stats.items()
     }
+
+
+def begins(path: str) -> str:
+    """Return the path that begins the sessions which *path* is about."""
+    for prefix, first in _BEGINS.items():
+        if path.startswith(prefix):
+            return first
+    return "/write"
 
 
 def place(file: str) -> str:

@@ -46,7 +46,7 @@ class Admission:
             StoreError: The store failed.
         """
         if not tickets:
-            return Session(self._owner, self._config.codec, visit)
+            return self._new(visit)
         if len(tickets) > 1:
             loaded = await self._link.load([ticket.handle for ticket in tickets])
             return await self._first_good(tickets, loaded, visit)
@@ -77,9 +77,13 @@ class Admission:
                     await self._end_reused(outdated, spare=record.handle)
                     return self._entered(visit, ticket, record)
         await self._end_reused(outdated)
-        session = Session(self._owner, self._config.codec, visit)
+        session = self._new(visit)
         session.doomed, session.stale = doomed, stale
         return session
+
+    def _new(self, visit: Callable[[], Visit]) -> Session:
+        codec, keyring = self._config.codec, self._config.encryption_keys
+        return Session(self._owner, codec, visit, keyring=keyring)
 
     def _judged(
         self, ticket: Ticket, record: Record | CodecError | None
@@ -112,7 +116,8 @@ class Admission:
     def _entered(
         self, visit: Callable[[], Visit], ticket: Ticket, record: Record
     ) -> Session:
-        session = Session(self._owner, self._config.codec, visit, record, ticket)
+        codec, keyring = self._config.codec, self._config.encryption_keys
+        session = Session(self._owner, codec, visit, record, ticket, keyring=keyring)
         if record.meta.previous is not None:
             # The answer that carried the successor may have been lost.
             self.renew(session, record)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import difflib
 import http.cookies
+import importlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tornado_sessions.codecs import Codec, codec_from
 from tornado_sessions.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 PREFIX = "session_"
 _RESERVED = http.cookies.Morsel[str]()
 MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
+_ENCRYPTION = "tornado_sessions.encryption"
 _DAY = 86400.0
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
@@ -62,8 +67,10 @@ class SessionConfig:
     codec: Codec = "json"  # type: ignore[assignment]  # resolved in __post_init__
     """How values become bytes: "json" or an object with ``encode`` and ``decode``."""
 
-    encryption_keys: None = None
-    """Reserved: encryption at rest is not part of this release."""
+    encryption_keys: Keyring | None = None
+    """Keys that values are encrypted with, the newest first: the first one writes, each
+    one reads. Each is 32 random bytes, or as a str what ``secrets.token_urlsafe(32)``
+    gives. None = values are stored as they are."""
 
     max_record_bytes: int = 256 * 1024
     """A session whose keys and encoded values are larger is refused."""
@@ -93,6 +100,10 @@ class SessionConfig:
         if self.rotate_after is not None:
             self._keep("rotate_after", _seconds("rotate_after", self.rotate_after))
         self._keep("codec", codec_from(self.codec))
+        if self.encryption_keys is not None:
+            encryption = importlib.import_module(_ENCRYPTION)  # needs an extra
+            keyring = encryption.keyring_from(self.encryption_keys)
+            self._keep("encryption_keys", keyring)
         self._keep("cookie_kwargs", _cookie_kwargs(self.cookie_kwargs))
         self._check_cookie()
         self._check_choices()
@@ -139,9 +150,6 @@ class SessionConfig:
         most = self.max_per_principal
         if most is not None and not _is_count(most):
             raise _wrong("max_per_principal", most, "a number of sessions, or None")
-        if self.encryption_keys is not None:
-            name, keys = "encryption_keys", self.encryption_keys
-            raise _wrong(name, keys, "nothing: not in this release")
 
     @property
     def full_cookie_name(self) -> str:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 UNDECODABLE = "undecodable"
 NOT_STALE = ("", 0.0)
@@ -60,6 +64,7 @@ class Session(ValueMapping):
         "_codec",
         "_first",
         "_handle",
+        "_keyring",
         "_owner",
         "_persistent",
         "_principal",
@@ -91,9 +96,12 @@ class Session(ValueMapping):
         visit: Callable[[], Visit] = Visit,
         record: Record | None = None,
         ticket: Ticket | None = None,
+        *,
+        keyring: Keyring | None = None,
     ) -> None:
         self._owner = owner
         self._codec = codec
+        self._keyring = keyring
         self.visit = visit
         self.doomed: Delete | None = None
         self.attempted: frozenset[str] | None = None
@@ -286,7 +294,6 @@ class Session(ValueMapping):
 
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
-        self.stored = Values(self._codec, record.values if record else {})
         self.generation += 1
         self.login_pending = False
         self.renewal_pending = False
@@ -299,6 +306,12 @@ class Session(ValueMapping):
             self._handle = record.handle
             self._principal = record.meta.principal
             self._persistent = record.meta.persistent
+        loaded = record.values if record else {}
+        if self._keyring is None:
+            self.stored = Values(self._codec, loaded)
+        else:
+            cipher = self._keyring.cipher(self.handle)
+            self.stored = EncryptedValues(self._codec, loaded, cipher)
 
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""
