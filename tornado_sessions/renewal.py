@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, TypeAlias
 
+from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import Ticket
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Meta, Record
@@ -35,16 +36,34 @@ def new_epoch(record: Record, now: float) -> Renewed:
 
 
 def rotation_due(
-    session: Session, meta: Meta, now: float, rotate_after: float | None
+    session: Session, meta: Meta, now: float, config: SessionConfig, early: float
 ) -> bool:
-    """Tell whether the token is old enough, and can be replaced with this response."""
-    if rotate_after is None or now - meta.rotated_at < rotate_after:
+    """Tell whether the token is old enough, and can be replaced with this response.
+
+    It is old enough *early* seconds before its age.
+    """
+    after = config.rotate_after
+    if after is None or now - meta.rotated_at + early < after:
+        return False
+    if not _settled(meta, now, config.rotate_grace):
         return False
     if session.ticket is None or session.ticket.handed_out:
         # The visitor has yet to show that the last successor arrived.
         return False
     visit = session.visit()
     return not visit.started and not visit.insecure
+
+
+def _settled(meta: Meta, now: float, grace: float) -> bool:
+    """Tell whether nobody can have the token before this one in good faith any more.
+
+    As long as it is good, requests may be under way that carry it, and answers that
+    hand out the current one. A new token would make the former a reuse, and the latter
+    would put the current one back into the browser, over the new one (E4).
+    """
+    if meta.previous is None:
+        return True
+    return meta.confirmed_at is not None and now >= meta.confirmed_at + grace
 
 
 def rotation(session: Session, record: Record, now: float) -> Renewed:

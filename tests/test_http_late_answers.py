@@ -1,0 +1,173 @@
+"""Answers that come late: none puts an outdated cookie into the browser (C3, C6, E4)."""
+
+import asyncio
+
+from httpkit import Acts, acting, answered, serving, session_cookies, ticket_in
+from httpkit_stores import FakeClock, Gate, on_every_store, on_waiting_stores, soon
+
+AFTER, GRACE = 600, 30
+ROTATING = {"session_rotate_after": AFTER, "session_rotate_grace": GRACE}
+
+
+def serve(make_store, clock, handler=Acts, **settings):
+    return serving(handler, make_store(clock=clock), **ROTATING, **settings)
+
+
+async def late(slow, gate, quick):
+    """Return the answer to *slow*, which waits at *gate* while *quick* is answered."""
+    answer, other = await answered(slow, gate, quick)
+    assert (answer.code, other.code) == (200, 200)
+    return answer
+
+
+@on_every_store
+async def test_an_answer_that_extends_a_cookie_undoes_no_login(make_store):
+    """C6: a persistent cookie from before the login is not sent again after it."""
+    gate, clock = Gate(), FakeClock()
+    handler = acting(a=gate)
+    async with serve(make_store, clock, handler, session_persistent=True) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        slow = visitor.twin().get("/?touch=k&wait=a&set=slow:1")
+        answer = await late(slow, gate, visitor.get("/?login=ada"))
+        assert session_cookies(answer) == []
+        visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1", "slow": "1"}'
+        assert (await site.record()).meta.principal == "ada"
+
+
+@on_every_store
+async def test_an_answer_after_a_save_undoes_no_login(make_store):
+    """C6: the same if what the request changed was saved before the login."""
+    gate, clock = Gate(), FakeClock()
+
+    class Saves(acting(a=gate)):
+        async def act_save(self, _):
+            await self.save_session()
+
+    async with serve(make_store, clock, Saves, session_persistent=True) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        slow = visitor.twin().get("/?set=slow:1&save=1&wait=a")
+        answer = await late(slow, gate, visitor.get("/?login=ada"))
+        assert session_cookies(answer) == []
+        visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1", "slow": "1"}'
+
+
+@on_every_store
+async def test_an_answer_that_signs_a_cookie_anew_undoes_no_login(make_store):
+    """C6 K1: what was signed with an old key is not sent again after a login."""
+    gate, clock = Gate(), FakeClock()
+    keys = {"cookie_secret": {0: "0" * 64, 1: "1" * 64}, "key_version": 0}
+    async with serve(make_store, clock, acting(a=gate), **keys) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        site.application.settings["key_version"] = 1
+        slow = visitor.twin().get("/?touch=k&wait=a")
+        answer = await late(slow, gate, visitor.get("/?login=ada"))
+        assert session_cookies(answer) == []
+        visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1"}'
+
+
+async def left_behind(site, visitor, clock):
+    """Let a token be replaced for its age; return a twin that kept the old one."""
+    await visitor.get("/?set=k:1")
+    twin = visitor.twin()
+    clock.advance(AFTER)
+    assert len(session_cookies(await visitor.get())) == 1
+    return twin
+
+
+@on_every_store
+async def test_a_successor_undoes_no_login(make_store):
+    """C6 E4: a successor that was handed out before the login is not sent after it."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, acting(a=gate)) as site:
+        visitor = site.visitor()
+        twin = await left_behind(site, visitor, clock)
+        slow = twin.get("/?touch=k&wait=a")
+        answer = await late(slow, gate, visitor.get("/?login=ada"))
+        assert session_cookies(answer) == []
+        visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1"}'
+
+
+@on_every_store
+async def test_a_late_successor_is_the_one_of_then(make_store):
+    """E4: an answer that took longer than the token lived carries the one after it."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, acting(a=gate)) as site:
+        visitor = site.visitor()
+        twin = await left_behind(site, visitor, clock)
+        parked = asyncio.ensure_future(twin.get("/?touch=k&wait=a"))
+        await gate.arrival()
+        await visitor.get()
+        clock.advance(AFTER)
+        assert len(session_cookies(await visitor.get())) == 1
+        gate.open()
+        (morsel,) = session_cookies(await soon(parked))
+        assert ticket_in(morsel) == ticket_in(visitor.cookie)
+
+
+@on_every_store
+async def test_no_token_is_replaced_in_the_grace_of_the_one_before(make_store):
+    """E4 E5: after a lost answer, a burst that began with the old token is no reuse.
+
+    The successor is as old as the rotation that was lost, so it would be due at once,
+    and what is under way with the token before it would be taken for theft.
+    """
+    clock = FakeClock()
+    async with serve(make_store, clock) as site:
+        visitor = site.visitor()
+        slow = await left_behind(site, visitor, clock)
+        quick = slow.twin()
+        clock.advance(AFTER)
+        (first,) = session_cookies(await quick.get())
+        assert session_cookies(await quick.get()) == []
+        (again,) = session_cookies(await slow.get("/?set=k:2"))
+        assert ticket_in(again) == ticket_in(first)
+        assert (await quick.get()).body == b'{"k": "2"}'
+        clock.advance(GRACE)
+        assert len(session_cookies(await quick.get())) == 1
+        assert ("ended", "reuse") not in site.kinds
+
+
+@on_every_store
+async def test_what_is_sent_anyway_carries_a_token_that_lasts(make_store):
+    """E4: within the grace before its age, a token is replaced rather than sent again.
+
+    Else an answer that sends it could arrive after the one that replaces it.
+    """
+    clock = FakeClock()
+    async with serve(make_store, clock, session_persistent=True) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        first = ticket_in(visitor.cookie)
+        clock.advance(AFTER - GRACE - 1)
+        (morsel,) = session_cookies(await visitor.get("/?set=k:2"))
+        assert ticket_in(morsel).token == first.token
+        clock.advance(1)
+        assert session_cookies(await visitor.get()) == []
+        (morsel,) = session_cookies(await visitor.get("/?set=k:3"))
+        assert ticket_in(morsel).token != first.token
+
+
+@on_waiting_stores
+async def test_a_late_confirmation_is_not_that_of_another_token(make_store):
+    """E4: a token that was never presented is not confirmed by one before it."""
+    clock = FakeClock()
+    async with serve(make_store, clock) as site:
+        visitor = site.visitor()
+        await left_behind(site, visitor, clock)
+        twin = visitor.twin()
+        gate = site.store.park("commit")
+        parked = asyncio.ensure_future(twin.get())  # confirms, once it is let through
+        await gate.arrival()
+        await visitor.get()
+        clock.advance(AFTER)
+        assert len(session_cookies(await visitor.get())) == 1
+        gate.open()
+        await soon(parked)
+        assert (await site.record()).meta.confirmed_at is None
