@@ -135,23 +135,42 @@ async def test_no_token_is_replaced_in_the_grace_of_the_one_before(make_store):
 
 
 @on_every_store
-async def test_what_is_sent_anyway_carries_a_token_that_lasts(make_store):
-    """E4: within the grace before its age, a token is replaced rather than sent again.
+async def test_a_cookie_is_not_extended_just_before_it_is_replaced(make_store):
+    """E4 K3: not within the grace before that; the answer could arrive after the new one.
 
-    Else an answer that sends it could arrive after the one that replaces it.
+    The next one extends it, or replaces it.
     """
     clock = FakeClock()
     async with serve(make_store, clock, session_persistent=True) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
         first = ticket_in(visitor.cookie)
-        clock.advance(AFTER - GRACE - 1)
+        clock.advance(AFTER - GRACE)
         (morsel,) = session_cookies(await visitor.get("/?set=k:2"))
-        assert ticket_in(morsel).token == first.token
+        assert ticket_in(morsel) == first
         clock.advance(1)
-        assert session_cookies(await visitor.get()) == []
-        (morsel,) = session_cookies(await visitor.get("/?set=k:3"))
+        assert session_cookies(await visitor.get("/?set=k:3")) == []
+        clock.advance(GRACE - 1)
+        (morsel,) = session_cookies(await visitor.get())
         assert ticket_in(morsel).token != first.token
+        assert (await visitor.get()).body == b'{"k": "3"}'
+
+
+@on_every_store
+async def test_a_cookie_that_is_overdue_is_extended_once(make_store):
+    """E4 K3: the answer to who presents it first extends it; others may be too late."""
+    clock = FakeClock()
+    async with serve(make_store, clock, session_persistent=True) as site:
+        visitor = site.visitor()
+        await left_behind(site, visitor, clock)
+        clock.advance(AFTER)
+        (morsel,) = session_cookies(await visitor.get("/?set=k:2"))
+        assert int(morsel["max-age"]) == site.manager.config.idle_timeout
+        clock.advance(1)
+        assert session_cookies(await visitor.get("/?set=k:3")) == []
+        clock.advance(GRACE - 1)
+        (replaced,) = session_cookies(await visitor.get())
+        assert ticket_in(replaced).token != ticket_in(morsel).token
 
 
 @on_waiting_stores

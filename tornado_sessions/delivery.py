@@ -1,8 +1,8 @@
 """Whether an answer carries the cookie, and what that depends on.
 
 Answers overtake each other. One that sends the cookie must not put an outdated token
-into the browser, over a newer one that came faster: so it leaves only if the store
-confirms that the token is still the current one.
+into the browser, over a newer one that came faster. So it leaves only if the store
+confirms that the token is still the current one, and will be for a while.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted
+from tornado_sessions.renewal import rotates_soon
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Meta
 from tornado_sessions.visit import Visit
@@ -25,21 +26,26 @@ class Delivery:
     """Tells when the cookie is to be sent, and when it cannot be."""
 
     def __init__(self, config: SessionConfig) -> None:
-        self._persistent = config.persistent
+        self._config = config
         self._warned_insecure = False
 
     def outlives_browser(self, session: Session) -> bool:
         """Tell whether the cookie is one that stays when the browser is closed."""
         persistent = session.persistent
-        return self._persistent if persistent is None else persistent
+        return self._config.persistent if persistent is None else persistent
 
-    def due(self, session: Session, meta: Mapping[str, Any]) -> bool:
-        """Tell whether the token as it is has to be sent, if *meta* is to be stored."""
-        resign = session.ticket is not None and session.ticket.resign
-        if resign or _decided_before(session):
+    def due(
+        self, session: Session, known: Meta, meta: Mapping[str, Any], now: float
+    ) -> bool:
+        """Tell whether the token as it is has to be sent, if *meta* is to be stored.
+
+        What can wait does so if there will be another token in a moment.
+        """
+        if "persistent" in meta or _decided_before(session):
             return True
+        resign = session.ticket is not None and session.ticket.resign
         moved = "expires_at" in meta and self.outlives_browser(session)
-        return moved or "persistent" in meta
+        return (resign or moved) and not rotates_soon(known, now, self._config)
 
     def possible(self, visit: Visit) -> bool:
         """Tell whether a new token can be sent; log why not, once.

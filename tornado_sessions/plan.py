@@ -8,7 +8,7 @@ say once the store agreed. It does no I/O, so it can run in the middle of ``fini
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -71,7 +71,7 @@ class Planner:
         self._extended: dict[str, float] = {}
         self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
         after = config.rotate_after
-        # Before that, no token is due; what is sent anyway may be due so early.
+        # Before that, the token that is sent is the one to stay.
         self._keep_until = math.inf if after is None else after - config.rotate_grace
 
     def plan(self, session: Session, *, discard: bool = False) -> Plan:
@@ -127,7 +127,7 @@ class Planner:
         change = Apply(record.handle, {name: raw}, (), expect, token, meta, principal)
         plan = Plan(session, [change], session.ticket, has_data=True)
         plan.generation = session.generation
-        if self._delivery.due(session, meta):
+        if self._delivery.due(session, record.meta, meta, now):
             plan.due = CookieDue.SEND
         return plan, change
 
@@ -195,10 +195,7 @@ class Planner:
         plan.has_data |= bool(changed or removed or meta or plan.renews)
         if self._extension_due(record, now) or plan.has_data:
             meta.update(self._extension(record.meta, now))
-        self._renew(plan, record, meta, now)
-        if plan.due is CookieDue.SEND or self._delivery.due(session, meta):
-            plan.due = CookieDue.SEND
-            meta.update(self._extension(record.meta, now))  # the cookie says how long
+        self._plan_cookie(plan, record, meta, now)
         if meta:
             expect = expected_token(session, record.meta, plan.due, meta)
             principal = record.meta.principal
@@ -255,6 +252,17 @@ class Planner:
         """Take back what `plan` assumed: the store did not carry it out."""
         self._extended.pop(handle, None)
 
+    def _plan_cookie(
+        self, plan: Plan, record: Record, meta: dict[str, Any], now: float
+    ) -> None:
+        """Plan which token the cookie carries, and whether it is sent at all."""
+        self._renew(plan, record, meta, now)
+        if plan.due is CookieDue.KEEP:
+            if not self._delivery.due(plan.session, record.meta, meta, now):
+                return
+            plan.due = CookieDue.SEND
+        meta.update(self._extension(record.meta, now))  # the cookie says how long
+
     def _renew(
         self, plan: Plan, record: Record, meta: dict[str, Any], now: float
     ) -> None:
@@ -267,7 +275,7 @@ class Planner:
             renewed, plan.ticket = new_epoch(record, now)
             if plan.login:
                 renewed.update(principal=session.principal, **visit.device)
-        elif self._rotation_due(session, record.meta, meta, now):
+        elif rotation_due(session, record.meta, now, self._config):
             renewed, plan.ticket = rotation(session, record, now)
         else:
             if confirms(session, record.meta):
@@ -275,11 +283,3 @@ class Planner:
             return
         meta.update(renewed)
         plan.due = CookieDue.SEND
-
-    def _rotation_due(
-        self, session: Session, known: Meta, meta: Mapping[str, Any], now: float
-    ) -> bool:
-        # Sent again as it is, the token could arrive after the one to come.
-        sent = self._delivery.due(session, meta)
-        early = self._config.rotate_grace if sent else 0.0
-        return rotation_due(session, known, now, self._config, early)

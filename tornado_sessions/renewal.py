@@ -6,6 +6,7 @@ age it is replaced by its successor, with the way back that parallel requests ne
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Any, TypeAlias
 
@@ -36,16 +37,10 @@ def new_epoch(record: Record, now: float) -> Renewed:
 
 
 def rotation_due(
-    session: Session, meta: Meta, now: float, config: SessionConfig, early: float
+    session: Session, known: Meta, now: float, config: SessionConfig
 ) -> bool:
-    """Tell whether the token is old enough, and can be replaced with this response.
-
-    It is old enough *early* seconds before its age.
-    """
-    after = config.rotate_after
-    if after is None or now - meta.rotated_at + early < after:
-        return False
-    if not _settled(meta, now, config.rotate_grace):
+    """Tell whether the token is old enough, and can be replaced with this response."""
+    if now < _earliest_rotation(known, now, config):
         return False
     if session.ticket is None or session.ticket.handed_out:
         # The visitor has yet to show that the last successor arrived.
@@ -54,16 +49,29 @@ def rotation_due(
     return not visit.started and not visit.insecure
 
 
-def _settled(meta: Meta, now: float, grace: float) -> bool:
-    """Tell whether nobody can have the token before this one in good faith any more.
+def rotates_soon(known: Meta, now: float, config: SessionConfig) -> bool:
+    """Tell whether the token may be replaced within the grace from now on.
 
-    As long as it is good, requests may be under way that carry it, and answers that
-    hand out the current one. A new token would make the former a reuse, and the latter
-    would put the current one back into the browser, over the new one (E4).
+    An answer that carries it as it is, and leaves now, may arrive after the one that
+    carries its successor. The browser would be left with the outdated one.
     """
-    if meta.previous is None:
-        return True
-    return meta.confirmed_at is not None and now >= meta.confirmed_at + grace
+    return now < _earliest_rotation(known, now, config) < now + config.rotate_grace
+
+
+def _earliest_rotation(known: Meta, now: float, config: SessionConfig) -> float:
+    """Return when the token that is presented now may be replaced for its age.
+
+    Not as long as the one before it is good: requests may be under way that carry that
+    one in good faith, and answers that hand out this one. A new token would make the
+    former a reuse, and the latter would put this one back into the browser (E4).
+    """
+    if config.rotate_after is None:
+        return math.inf
+    earliest = known.rotated_at + config.rotate_after
+    if known.previous is None:
+        return earliest
+    confirmed_at = now if known.confirmed_at is None else known.confirmed_at
+    return max(earliest, confirmed_at + config.rotate_grace)
 
 
 def rotation(session: Session, record: Record, now: float) -> Renewed:
