@@ -36,16 +36,24 @@ async def test_an_answer_that_extends_a_cookie_undoes_no_login(make_store):
         assert (await site.record()).meta.principal == "ada"
 
 
-@on_every_store
-async def test_an_answer_after_a_save_undoes_no_login(make_store):
-    """C6: the same if what the request changed was saved before the login."""
-    gate, clock = Gate(), FakeClock()
+def saving(gate):
+    """Return a handler that can also save in between, and count."""
 
     class Saves(acting(a=gate)):
         async def act_save(self, _):
             await self.save_session()
 
-    async with serve(make_store, clock, Saves, session_persistent=True) as site:
+        async def act_add(self, key):
+            await self.session.mutate(key, lambda n: n + 1, default=0)
+
+    return Saves
+
+
+@on_every_store
+async def test_an_answer_after_a_save_undoes_no_login(make_store):
+    """C6: the same if what the request changed was saved before the login."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, saving(gate), session_persistent=True) as site:
         visitor = site.visitor()
         await visitor.get("/?set=k:1")
         slow = visitor.twin().get("/?set=slow:1&save=1&wait=a")
@@ -53,6 +61,29 @@ async def test_an_answer_after_a_save_undoes_no_login(make_store):
         assert session_cookies(answer) == []
         visitor.keep(answer.headers)
         assert (await visitor.get()).body == b'{"k": "1", "slow": "1"}'
+
+
+@on_every_store
+async def test_an_answer_after_a_lost_race_undoes_no_login(make_store):
+    """C6 C2: the same if the request learns of the login from a key that it changes."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, saving(gate), session_persistent=True) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        slow = visitor.twin().get("/?set=slow:1&save=1&wait=a&add=n")
+        answer = await late(slow, gate, visitor.get("/?login=ada&add=n"))
+        assert session_cookies(answer) == []
+        visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1", "n": 1, "slow": "1"}'
+
+
+@on_every_store
+async def test_a_session_that_begins_is_stored_once(make_store):
+    """P7: nobody else can have replaced its token, so that is not asked again."""
+    async with serve(make_store, FakeClock(), saving(Gate())) as site:
+        answer = await site.visitor().get("/?set=k:1&save=1")
+        assert len(session_cookies(answer)) == 1
+        assert site.store.calls == ["commit"]
 
 
 @on_every_store
@@ -91,6 +122,29 @@ async def test_a_successor_undoes_no_login(make_store):
         answer = await late(slow, gate, visitor.get("/?login=ada"))
         assert session_cookies(answer) == []
         visitor.keep(answer.headers)
+        assert (await visitor.get()).body == b'{"k": "1"}'
+
+
+@on_waiting_stores
+async def test_a_successor_that_was_met_late_undoes_no_login(make_store):
+    """C5 C6 E4: nor one that a request met when its own rotation came too late."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, acting(a=gate)) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        clock.advance(AFTER)
+        slow = asyncio.ensure_future(visitor.twin().get("/?touch=k&wait=a"))
+        await gate.arrival()
+        await visitor.get()
+        loading = site.store.park("load")
+        gate.open()
+        await loading.arrival()
+        committing = site.store.park("commit")
+        loading.open()
+        await committing.arrival()
+        await visitor.get("/?login=ada")
+        committing.open()
+        assert session_cookies(await soon(slow)) == []
         assert (await visitor.get()).body == b'{"k": "1"}'
 
 
