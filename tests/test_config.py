@@ -35,7 +35,7 @@ def test_defaults():
     )
     assert config.cookie_kwargs == {"path": "/", "samesite": "Lax"}
     assert config.max_record_bytes == 256 * 1024
-    assert config.on_store_error == "fail"
+    assert (config.on_store_error, config.on_reuse) == ("fail", "end")
     assert isinstance(config.codec, JSONCodec)
 
 

@@ -24,6 +24,7 @@ MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
 _ENCRYPTION = "tornado_sessions.encryption"
 _DAY = 86400.0
+_CHOICES = {"on_store_error": ("fail", "anonymous"), "on_reuse": ("end", "ignore")}
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
 
@@ -60,6 +61,11 @@ class SessionConfig:
 
     rotate_grace: float = 30.0
     """How long a replaced token stays good after its successor was first seen."""
+
+    on_reuse: Literal["end", "ignore"] = "end"
+    """When a replaced token comes back that is no longer good, so that somebody has a
+    copy of the cookie: "end" = the session ends for both; "ignore" = whoever comes with
+    it is refused, and the session goes on. Both raise the event "reuse"."""
 
     persistent: bool = False
     """Whether the cookie outlives the browser; `Session.persistent` overrides it."""
@@ -107,6 +113,7 @@ class SessionConfig:
         self._keep("cookie_kwargs", _cookie_kwargs(self.cookie_kwargs))
         self._check_cookie()
         self._check_choices()
+        self._check_limits()
 
     def _keep(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -142,8 +149,11 @@ class SessionConfig:
         for name in ("persistent", "touch_on_message"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
-        if self.on_store_error not in ("fail", "anonymous"):
-            raise _wrong("on_store_error", self.on_store_error, '"fail" or "anonymous"')
+        for name, (one, other) in _CHOICES.items():
+            if getattr(self, name) not in (one, other):
+                raise _wrong(name, getattr(self, name), f'"{one}" or "{other}"')
+
+    def _check_limits(self) -> None:
         if not _is_count(self.max_record_bytes):
             limit = self.max_record_bytes
             raise _wrong("max_record_bytes", limit, "a number of bytes, 1 or more")

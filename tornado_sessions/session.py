@@ -292,6 +292,11 @@ class Session(ValueMapping):
             self._first = Ticket(self.handle, random_id(), 0, handed_out=True)
         return self._first
 
+    @property
+    def began_here(self) -> bool:
+        """True if this request stored the session for the first time, or will."""
+        return self._first is not None
+
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
         self.generation += 1
@@ -346,7 +351,7 @@ class Session(ValueMapping):
                 self.attempted = (self.attempted or frozenset()) | change.values.keys()
 
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
-        """Remember what the response has to do; nothing takes that back but an end."""
+        """Remember what the response has to do, until a newer token or an end is met."""
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket
