@@ -177,25 +177,6 @@ class SessionConfig:
         return cls(**named)
 
 
-def check_cookie_secret(settings: Mapping[str, Any]) -> None:
-    """Refuse what Tornado could not sign a cookie with.
-
-    Raises:
-        ConfigurationError: ``cookie_secret`` or ``key_version`` is missing.
-    """
-    secret, version = settings.get("cookie_secret"), settings.get("key_version")
-    if not secret:
-        raise ConfigurationError(
-            "sessions need Application(cookie_secret=...): keep what "
-            "python -c 'import secrets; print(secrets.token_hex())' prints"
-        )
-    if isinstance(secret, dict) and version not in secret:
-        raise ConfigurationError(
-            f"key_version is {version!r}, and cookie_secret has the keys "
-            f"{sorted(secret)}: name the one to sign with"
-        )
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
