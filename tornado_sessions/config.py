@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from tornado_sessions.codecs import Codec, codec_from
 from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.presets import clocks_of
 
 PREFIX = "session_"
 _RESERVED = http.cookies.Morsel[str]()
 MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
+_PRESET = "preset"
 _DAY = 86400.0
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
@@ -154,6 +156,33 @@ class SessionConfig:
         return self.cookie_name
 
     @classmethod
+    def preset(cls, name: str, **settings: Any) -> SessionConfig:
+        """Return settings whose clocks are those of an assurance level.
+
+        An application says the same with ``session_preset="aal2"``, and a
+        `SessionManager` with ``preset="aal2"``; settings beside it take precedence.
+
+        ========  ============  ================  ============
+        name      idle timeout  absolute timeout  rotate after
+        ========  ============  ================  ============
+        ``aal1``  14 days       30 days           1 day
+        ``aal2``  1 hour        24 hours          1 hour
+        ``aal3``  15 minutes    12 hours          15 minutes
+        ========  ============  ================  ============
+
+        The timeouts are the longest that NIST SP 800-63B-4 (July 2025) allows: §2.1.3,
+        §2.2.3 and §2.3.3. It requires no idle timeout at AAL1, and no rotation.
+
+        Args:
+            name: "aal1", "aal2" or "aal3".
+            **settings: Other fields, and what to change of the preset.
+
+        Raises:
+            ConfigurationError: There is no such preset or setting.
+        """
+        return cls.from_names({_PRESET: name, **settings})
+
+    @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SessionConfig:
         """Read the flat ``session_*`` keys of ``Application.settings``."""
         ours = {
@@ -167,11 +196,20 @@ class SessionConfig:
     def from_names(
         cls, named: Mapping[str, Any], prefix: str = "", extra: tuple[str, ...] = ()
     ) -> SessionConfig:
-        """Build the settings from *named*; an unknown name is refused."""
+        """Build the settings from *named*; an unknown name is refused.
+
+        "preset" stands for what `preset` says, unless *named* says otherwise.
+        """
+        named = dict(named)
+        preset = named.pop(_PRESET, None)
+        if preset is not None:
+            named = {**clocks_of(preset), **named}
         known = [one.name for one in fields(cls)]
         for name in named:
             if name not in known:
-                near = difflib.get_close_matches(name, [*known, *extra], 1, 0.4)
+                near = difflib.get_close_matches(
+                    name, [*known, _PRESET, *extra], 1, 0.4
+                )
                 hint = f"did you mean {prefix}{near[0]}?" if near else "see the docs"
                 raise ConfigurationError(f"unknown setting {prefix}{name}; {hint}")
         return cls(**named)
