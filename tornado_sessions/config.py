@@ -224,15 +224,25 @@ def _wrong(name: str, value: object, instead: str) -> ConfigurationError:
 
 
 def _seconds(name: str, value: object) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(name, value, "seconds or a timedelta")
-    if not 0 < value < math.inf:  # false for NaN, and an int may be of any size
-        raise _wrong(name, value, "a finite duration greater than zero")
-    if value > 36500 * _DAY:
-        raise _wrong(name, value, "at most 100 years")
-    return float(value)
+    return duration(PREFIX + name, value)
+
+
+def duration(name: str, value: object) -> float:
+    """Return *value*, seconds or a `timedelta`, as seconds.
+
+    Raises:
+        ConfigurationError: It is none, or not between 0 and 100 years.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        instead = "seconds or a timedelta"
+    elif not 0 < seconds < math.inf:  # false for NaN, and an int may be of any size
+        instead = "a finite duration greater than zero"
+    elif seconds > 36500 * _DAY:
+        instead = "at most 100 years"
+    else:
+        return float(seconds)
+    raise ConfigurationError(f"{name} is {value!r}; use {instead}")
 
 
 def _cookie_kwargs(given: object) -> dict[str, str]:
