@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado_sessions import cookie
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.cookie_secret import check_cookie_secret
+from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
 from tornado_sessions.verified import VerifiedCookies
@@ -76,8 +77,16 @@ class CookieCarrier:
         if carrier is None:
             check_cookie_secret(application.settings)
             carrier = cls(SessionManager.of(application))
+            carrier._check_xsrf(application.settings)
             setattr(application, _ATTRIBUTE, carrier)
         return carrier
+
+    def _check_xsrf(self, settings: Mapping[str, Any]) -> None:
+        if self._config.xsrf and not settings.get("xsrf_cookies"):
+            raise ConfigurationError(
+                "session_xsrf=True protects nothing unless Tornado checks: set "
+                "xsrf_cookies=True as well"
+            )
 
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""

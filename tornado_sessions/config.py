@@ -87,6 +87,10 @@ class SessionConfig:
     touch_on_message: bool = False
     """Whether a message to a WebSocket counts as use of its session, as a request does."""
 
+    xsrf: bool = False
+    """Whether XSRF tokens belong to the session, and change at login. It is Tornado that
+    checks them, so ``xsrf_cookies=True`` is needed too."""
+
     def __post_init__(self) -> None:
         for name in ("idle_timeout", "absolute_timeout", "rotate_grace"):
             self._keep(name, _seconds(name, getattr(self, name)))
@@ -130,7 +134,7 @@ class SessionConfig:
     def _check_choices(self) -> None:
         if not (isinstance(self.secure, bool) or self.secure == "auto"):
             raise _wrong("secure", self.secure, '"auto", True or False')
-        for name in ("persistent", "touch_on_message"):
+        for name in ("persistent", "touch_on_message", "xsrf"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
         if self.on_store_error not in ("fail", "anonymous"):
