@@ -254,10 +254,7 @@ class SessionManager:
             session.adopt(None, None)
             return
         (record,) = await self._link.load([session.handle])
-        if isinstance(record, Record) and session.admits(record):
-            self._admission.renew(session, record)
-        else:
-            session.adopt(None, None)
+        self._admission.readmit(session, record)
 
     async def mutate(
         self, session: Session, key: str, fn: Callable[[Any], Any], default: Any
