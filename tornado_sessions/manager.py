@@ -196,7 +196,7 @@ class SessionManager:
         return self._settlement.perform(plan)
 
     def perform_soon(self, plan: Plan, then: Told) -> None:
-        """Do what `Settlement.perform_soon` does."""
+        """Carry out *plan*, and call *then* with the result, never before this returns."""
         self._settlement.perform_soon(plan, then)
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
