@@ -49,6 +49,21 @@ IDS = [
 """All that the sources ask for and a library can enforce or support."""
 
 
+HOLES = """
+    CVE-2013-0263 CVE-2013-10075 CVE-2013-7489 CVE-2014-9720
+    CVE-2015-3982 CVE-2015-5143 CVE-2015-5963 CVE-2015-5964 CVE-2018-1000519
+    CVE-2018-1000814 CVE-2019-16782 CVE-2021-33026 CVE-2022-25896 CVE-2023-20866
+    CVE-2023-30861 CVE-2024-2044 CVE-2024-3400 CVE-2024-38513 CVE-2024-52801
+    CVE-2024-52804 CVE-2024-7592 CVE-2025-32441 CVE-2025-40931 CVE-2025-46336
+    CVE-2025-4754 CVE-2025-47278 CVE-2025-47287 CVE-2025-54592 CVE-2025-66630
+    CVE-2025-67724 CVE-2025-67725 CVE-2025-67726 CVE-2026-123535 CVE-2026-27205
+    CVE-2026-35536 CVE-2026-39324 CVE-2026-43827 CVE-2026-5080 CVE-2026-5081
+    CVE-2026-70594 CVE-2026-79312 CVE-2026-79313 CVE-2026-91991
+    GHSA-3hv7-mjh2-fv65 GHSA-pcg2-g6cj-q92c GHSA-qppm-g56g-fpvp GO-2024-2730
+"""
+"""What others were hit by, and a session library could be."""
+
+
 def rows():
     """Give the rows of all tables as lists of five cells."""
     found = []
@@ -110,6 +125,13 @@ def test_a_row_says_who_meets_it(name, asks, how, setting, proof):
     assert asks
     if not PROOF.search(proof):
         assert how.startswith(YOURS), f"{name} is proven by nothing"
+
+
+@pytest.mark.parametrize("hole", HOLES.split())
+def test_each_hole_of_others_is_tried(hole):
+    """A test of known holes is named by each advisory that has a lesson for us."""
+    text = (ROOT / "tests/test_known_holes.py").read_text(encoding="utf-8")
+    assert re.search(rf"{hole}(?!\d)", text)
 
 
 def test_links_to_tests_lead_to_them():
