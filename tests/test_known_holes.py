@@ -309,6 +309,23 @@ async def test_a_socket_that_outlives_its_session():
         assert await socket.closed() == (1008, "destroyed")
 
 
+@pytest.mark.parametrize(
+    "space", ["\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0"], ids=ascii
+)
+async def test_a_prefix_behind_an_odd_space(space):
+    """PortSwigger's "Cookie Chaos" (Django, ASP.NET): K3, such a name is no __Host- one.
+
+    A browser lets a subdomain set it, since it does not begin with the prefix.
+    """
+    name, https = "__Host-session", {"X-Scheme": "https"}
+    async with serving(Acts, session_secure=True) as site:
+        mallory = site.visitor()
+        await mallory.get("/?set=k:planted", headers=https)
+        assert candidates(f"{name}={mallory.cookie}", name) == [mallory.cookie]
+        assert candidates(f"a=b;{space}{name}={mallory.cookie}", name) == []
+        assert candidates(f"{name}{space}={mallory.cookie}", name) == []
+
+
 # -- time ----------------------------------------------------------------------------
 
 
