@@ -198,7 +198,7 @@ class SessionManager:
         return self._settlement.perform(plan)
 
     def perform_soon(self, plan: Plan, then: Told) -> None:
-        """Do what `Settlement.perform_soon` does."""
+        """Carry out *plan*, and call *then* with the result, never before this returns."""
         self._settlement.perform_soon(plan, then)
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
@@ -256,10 +256,7 @@ class SessionManager:
             session.adopt(None, None)
             return
         (record,) = await self._link.load([session.handle])
-        if isinstance(record, Record) and session.admits(record):
-            self._admission.renew(session, record)
-        else:
-            session.adopt(None, None)
+        self._admission.readmit(session, record)
 
     async def mutate(
         self, session: Session, key: str, fn: Callable[[Any], Any], default: Any

@@ -16,7 +16,14 @@ from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
-from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
+from tornado_sessions.stores.base import (
+    Apply,
+    Change,
+    Create,
+    Delete,
+    Meta,
+    Record,
+)
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
@@ -71,6 +78,7 @@ class Session(ValueMapping):
         "attempted",
         "cookie_due",
         "doomed",
+        "doomed_epoch",
         "ended",
         "generation",
         "login_pending",
@@ -104,6 +112,7 @@ class Session(ValueMapping):
         self._keyring = keyring
         self.visit = visit
         self.doomed: Delete | None = None
+        self.doomed_epoch = 0
         self.attempted: frozenset[str] | None = None
         self.sealed = None
         self.stale = NOT_STALE
@@ -238,6 +247,7 @@ class Session(ValueMapping):
         known = self.record
         if known is not None:
             self.doomed = Delete(known.handle, principal=known.meta.principal)
+            self.doomed_epoch = known.meta.epoch
         self.adopt(None, None)
 
     def _check_cookie_can_leave(self, what: str) -> None:
@@ -331,6 +341,16 @@ class Session(ValueMapping):
         else:
             cipher = self._keyring.cipher(self.handle)
             self.stored = EncryptedValues(self._codec, loaded, cipher)
+
+    def begin_apart(self, change: Apply) -> None:
+        """Become a new session with the same principal, and values as after *change*."""
+        known, principal, persistent = self.stored, self._principal, self._persistent
+        known.loaded = known.after(change.set, change.unset)
+        values = {name: known.get(name) for name in known}
+        self.adopt(None, None)
+        self._principal, self._persistent = principal, persistent
+        for name, value in values.items():
+            self.stored.set(name, value)
 
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""
