@@ -195,7 +195,7 @@ async def test_pages_allow_no_scripts(visitor):
 async def test_static_files_leave_the_session_alone(new_visitor):
     """A picture or a stylesheet begins no session (S1)."""
     visitor = new_visitor()
-    for path in ("/static/base.css", "/static/art/gale-kite.svg"):
+    for path in ("/shared/base.css", "/static/art/gale-kite.svg"):
         assert (await visitor.fetch(path)).status == 200
 
     assert visitor.cookies == {}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tornado.web import Application
 
+from examples.shared.page import ROUTE, page_settings
+
 from . import handlers
 
 HERE = Path(__file__).parent
@@ -20,6 +22,7 @@ ROUTES = [
     (r"/order", handlers.ShowOrder),
     (r"/login", handlers.Login),
     (r"/logout", handlers.Logout),
+    ROUTE,
 ]
 
 
@@ -35,9 +38,6 @@ def make_app(store: str, cookie_secret: str) -> Application:
         ROUTES,
         session_store=store,
         cookie_secret=cookie_secret,
-        xsrf_cookies=True,
-        xsrf_cookie_kwargs={"httponly": True, "samesite": "Lax"},
         default_handler_class=handlers.Missing,
-        template_path=str(HERE / "templates"),
-        static_path=str(HERE / "static"),
+        **page_settings(HERE),
     )
