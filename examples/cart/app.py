@@ -1,6 +1,7 @@
 """The shop as a Tornado application."""
 
 from pathlib import Path
+from typing import Any
 
 from tornado.web import Application
 
@@ -10,7 +11,7 @@ from . import handlers
 
 HERE = Path(__file__).parent
 
-ROUTES = [
+ROUTES: list[Any] = [
     (r"/", handlers.Shop),
     (r"/cart", handlers.ShowCart),
     (r"/cart/add", handlers.Add),

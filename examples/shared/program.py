@@ -23,7 +23,7 @@ from .secret import ExampleError, secret_for
 CANNOT_START = 2
 
 
-def nothing_more(app: Application) -> AbstractAsyncContextManager[None]:
+def nothing_more(_app: Application) -> AbstractAsyncContextManager[None]:
     """Open nothing besides the sessions."""
     return nullcontext()
 

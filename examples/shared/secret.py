@@ -58,7 +58,9 @@ def kept_secret(path: Path) -> str:
         write_new(path, secrets.token_urlsafe(48))
     secret = path.read_text(encoding="ascii", errors="replace").strip()
     if len(secret) < SHORTEST:
-        raise SecretError(f"--store: {path} holds no usable secret. Delete it and start again.")
+        raise SecretError(
+            f"--store: {path} holds no usable secret. Delete it and start again."
+        )
     return secret
 
 
