@@ -49,7 +49,9 @@ export function live(path, { opened, heard, over }) {
     socket.onopen = () => {
       openedAt = Date.now();
       show("open", "Connected");
-      opened((what) => socket.send(JSON.stringify(what)));
+      opened((what) => {
+        if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(what));
+      });
     };
     socket.onmessage = (event) => heard(JSON.parse(event.data));
     socket.onclose = (event) => {
