@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import (
     database_cost,
     memory_store,
+    open_sockets,
     request_cost,
     round_trips,
     sqlite_writes,
@@ -25,7 +26,7 @@ from benchmarks.report import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2")
+RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1")
 _TOGETHER = "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together)"
 
 
@@ -71,6 +72,9 @@ async def measure(options: argparse.Namespace) -> list[Row]:
         sessions = memory_store.QUICK if quick else memory_store.FULL
         runs = 1 if quick else memory_store.RUNS
         rows += await memory_store.measure(sessions, runs, show_progress)
+    if only in (None, "W1"):
+        sockets = open_sockets.QUICK if quick else open_sockets.FULL
+        rows += await open_sockets.measure(sockets, show_progress)
     return rows
 
 

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
-async def server(*arguments: str) -> AsyncIterator[int]:
-    """Run ``benchmarks.server`` with *arguments*; gives its port."""
+async def server(
+    *arguments: str, module: str = "benchmarks.server"
+) -> AsyncIterator[int]:
+    """Run *module* with *arguments*; gives its port."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.server", *arguments),
+        *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

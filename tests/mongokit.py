@@ -6,6 +6,7 @@ test have a namespace or a database of its own. What pauses or kills a server ha
 own: ``with MongoServer() as server`` or ``with mongo_replica_set(3) as members``.
 """
 
+import asyncio
 import atexit
 import functools
 import importlib.util
@@ -107,9 +108,7 @@ class MongoServer:
         try:
             self.start()
             if self.auth:
-                self.run("createUser", ROOT[0], pwd=ROOT[1], roles=["root"])
-                name, password = ROOT
-                self._administrator = {"username": name, "password": password}
+                self.make_administrator()
         except BaseException:
             self.__exit__()
             raise
@@ -150,6 +149,12 @@ class MongoServer:
                 stderr=subprocess.STDOUT,
             )
         eventually(self._answers, lambda: log.read_text(errors="replace")[-3000:])
+
+    def make_administrator(self):
+        """Make the first user, and be that from now on."""
+        self.run("createUser", ROOT[0], pwd=ROOT[1], roles=["root"])
+        name, password = ROOT
+        self._administrator = {"username": name, "password": password}
 
     def _answers(self):
         assert self._process.poll() is None, "mongod ended at once"
@@ -325,3 +330,66 @@ async def values(store, handle="h"):
     """Return what a store holds for a handle."""
     (record,) = await store.load([handle])
     return record.values
+
+
+class Heard:
+    """An `EndListener` that remembers."""
+
+    def __init__(self):
+        self.ends = []
+        self.connections = 0
+        self._changed = asyncio.Event()
+
+    def ended(self, handle, reason):
+        self.ends.append((handle, reason))
+        self._changed.set()
+
+    def connected(self):
+        self.connections += 1
+        self._changed.set()
+
+    async def until(self, condition):
+        """Wait until *condition* holds; return the seconds that it took."""
+        began = time.monotonic()
+        while not condition():
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), PATIENCE)
+        return time.monotonic() - began
+
+    async def end(self, handle, reason):
+        return await self.until(lambda: (handle, reason) in self.ends)
+
+
+@asynccontextmanager
+async def listening(store):
+    """Listen to *store* meanwhile; give who hears."""
+    heard = Heard()
+    task = asyncio.ensure_future(store.listen(heard))
+    try:
+        await heard.until(lambda: heard.connections or task.done())
+        yield heard
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def cursors(server, database="tornado_sessions"):
+    """Return the cursors that are open at a server: their collections and ids."""
+    stage = {"$currentOp": {"allUsers": True, "idleCursors": True}}
+    with server.client() as client:
+        found = list(client.admin.aggregate([stage]))
+    return [
+        (one["ns"], one["cursor"]["cursorId"])
+        for one in found
+        if "cursor" in one and one["ns"].startswith(f"{database}.")
+    ]
+
+
+def kill_cursors(server, store):
+    """Kill the cursors that are open on the collection of *store*."""
+    name = store._collection.full_name
+    database, _, collection = name.partition(".")
+    killed = [cursor for ns, cursor in cursors(server) if ns == name]
+    if killed:
+        server.run("killCursors", collection, database, cursors=killed)

@@ -62,10 +62,11 @@ def test_the_benchmarks_write_the_table(tmp_path):
     [
         ("P3", {("P3", "<= 2 ×"), ("P4", "<= 5 %")}),
         ("P5", {("P5", ">= 5 ×")}),
+        ("W1", {("W1", "<= 1000 ms")}),
     ],
 )
 def test_the_benchmarks_run(tmp_path, only, expected):
-    """P3, P4, P5: the benchmarks measure what the rules ask for."""
+    """P3, P4, P5, W1: the benchmarks measure what the rules ask for."""
     assert bounds(benchmarks("--only", only, "--directory", tmp_path)) == expected
 
 

@@ -279,7 +279,7 @@ async def test_a_hung_batch_without_callers_ends():
 
 
 async def test_no_timer_is_left():
-    """F4, F5: an idle coalescer holds neither answers nor a timer of the loop."""
+    """F4, F5: a drained coalescer holds neither answers nor a timer of the loop."""
     calls = coalescer(Backend())
     for _ in range(3):
         await bounded(asyncio.gather(*map(calls.submit, range(3))))
@@ -287,7 +287,33 @@ async def test_no_timer_is_left():
     cancelled.cancel()
     await bounded(calls.drain())
     assert calls._timer is None
-    assert not calls._unanswered
+    assert not calls._queue
+    assert not calls._running
+
+
+async def test_the_timer_of_an_idle_coalescer_ends(advance):
+    """F4, F5: it is one for all that was asked, and not set again for nothing."""
+    calls = coalescer(Backend(), timeout=0.5)
+    for _ in range(3):
+        answer = calls.submit(1)
+        await turns(10)
+        assert answer.result() == 2
+    assert not calls._running
+    await advance(0.51)
+    assert calls._timer is None
+
+
+async def test_a_batch_that_was_cancelled_before_it_began():
+    """F5: somebody who cancels every task there is does not stop it for good."""
+    backend = Backend()
+    calls = coalescer(backend)
+    first = calls.submit(1)
+    (about_to_start,) = calls._running
+    about_to_start.cancel()
+    await turns()
+    second = calls.submit(2)
+    assert await bounded(asyncio.gather(first, second)) == [2, 4]
+    assert backend.batches == [[1, 2]]
 
 
 async def test_drain_waits_for_everything():

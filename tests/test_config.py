@@ -155,7 +155,10 @@ def test_the_name_that_the_browser_sees(given_settings, name):
         {"on_store_error": "ignore"},
         {"max_record_bytes": 0},
         {"max_record_bytes": 1.5},
-        {"max_per_principal": 5},
+        {"max_per_principal": 0},
+        {"max_per_principal": True},
+        {"max_per_principal": "5"},
+        {"touch_on_message": 1},
         {"encryption_keys": ["key"]},
     ],
 )

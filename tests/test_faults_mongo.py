@@ -13,12 +13,7 @@ from httpkit import Page, serving
 from mongokit import MongoServer, mongo_replica_set
 from tornado_sessions.stores.mongo import MongoStore
 
-# A socket that PyMongo was about to connect when its caller gave up is closed by the
-# garbage collector only.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.slow
 
 CONNECTIONS = 16
 PATIENCE = 20.0

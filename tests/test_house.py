@@ -33,10 +33,11 @@ RULES = [
     for letter, numbers in {
         "S": range(1, 10),
         "R": range(1, 7),
-        "C": range(1, 5),
-        "T": (1, 2, 3, 4, 5, 6, 8),
+        "C": range(1, 7),
+        "T": range(1, 9),
         "K": range(1, 6),
-        "E": range(1, 4),
+        "E": range(1, 8),
+        "W": range(1, 5),
         "F": range(1, 6),
         "P": range(1, 8),
     }.items()

@@ -362,3 +362,30 @@ class Later:
 
     def __call__(self):
         return self._clock() + self.seconds
+
+
+@pytest.mark.parametrize("message", ["login bob", "renew"])
+async def test_no_login_of_a_stranger_in_an_open_socket(message):
+    """W3, T7: without a session it is refused at once, too."""
+    async with serving(routes(a_socket())) as site:
+        socket = await connect(site.visitor())
+        assert (await socket.say(message)).startswith("ResponseStarted: ")
+        assert await socket.say("who") is None
+
+
+async def test_a_session_that_is_loaded_later():
+    """W1, W3: without autoload, the session is watched from when it is loaded."""
+
+    async def opens(self):
+        await self.load_session()
+        await self.write_message("loaded")
+
+    handler = a_socket(session_autoload=False, open=opens)
+    async with serving(routes(handler)) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v&login=alice")
+        socket = await connect(visitor)
+        assert await socket.heard() == "loaded"
+        assert await socket.say("read k") == "v"
+        await site.manager.revoke_all("alice")
+        assert await socket.closed() == (1008, "revoked")

@@ -1,12 +1,13 @@
 """The rights that the page about MongoDB lists: enough for everything, and needed."""
 
+import asyncio
 import logging
 import re
 
 import pytest
 
 from docpages import ROOT
-from mongokit import MongoServer
+from mongokit import MongoServer, eventually, listening, new_record
 from tornado_sessions import StoreError
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.mongo import MongoStore
@@ -77,6 +78,34 @@ async def test_less_is_not(let_in, lacking):
             assert await everything(store) is Outcome.APPLIED
     if isinstance(failed.value, StoreError):
         assert "grant readWrite on the database" in str(failed.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [True, False])
+async def test_who_hears_of_ends(streams, tmp_path, caplog):
+    """W2: with `changeStream` by a stream, without it by looking; nothing is warned of."""
+    key = tmp_path / "key"
+    key.write_text("madeupkey")
+    key.chmod(0o600)
+    with MongoServer("rs0", extra=["--keyFile", str(key)]) as server:
+        member = {"_id": 0, "host": server.address}
+        server.run("replSetInitiate", {"_id": "rs0", "members": [member]})
+        eventually(lambda: server.run("hello")["isWritablePrimary"])
+        server.make_administrator()
+        on = {"db": "shop", "collection": COLLECTION}
+        actions = [*LEAST, "changeStream"] if streams else LEAST
+        rights = [{"resource": on, "actions": actions}]
+        server.run("createRole", "few", database="shop", privileges=rights, roles=[])
+        server.run("createUser", "u", database="shop", pwd="p", roles=["few"])
+        url = f"mongodb://u:p@{server.address}/shop"
+        store = MongoStore(url, namespace=COLLECTION)
+        async with store, listening(store) as heard:
+            with server.counting() as found:
+                await store.commit([new_record("h"), Delete("h", "why")])
+                assert await heard.end("h", "why") < 1
+                await asyncio.sleep(1)
+    assert ("getMore" in found) == streams
+    assert caplog.messages == []
 
 
 async def test_without_indexes(let_in, caplog):

@@ -9,8 +9,11 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from docpages import ROOT
+from endskit import HearsReasons, listening
+from httpkit_stores import until
 from rediskit import RedisCluster, RedisSentinel, RedisServer
 from tornado_sessions import StoreError
+from tornado_sessions.stores import redis_ends
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.redis import RedisStore
 from tornado_sessions.testing import StoreConformance
@@ -67,7 +70,7 @@ async def used(store):
     return [*done, *await store.commit([end])]
 
 
-class TestLimitedUser(StoreConformance, IsolatedAsyncioTestCase):
+class TestLimitedUser(HearsReasons, StoreConformance, IsolatedAsyncioTestCase):
     """R1 to R5: the whole suite, by a user who may do what the page says."""
 
     @classmethod
@@ -84,8 +87,9 @@ class TestLimitedUser(StoreConformance, IsolatedAsyncioTestCase):
         self.server.command("HSET", key, "epoch", '"x')
 
 
-async def test_every_right_is_needed(server):
+async def test_every_right_is_needed(server, monkeypatch):
     """There is no right on the page that sessions do not use."""
+    monkeypatch.setattr(redis_ends, "_PING_EVERY", 0.05)
     url = let_in(server, "shop", *TO_CLEAR)
     begin, _ = changes()
     later = {"expires_at": 5e9, "principal": "bob"}
@@ -99,6 +103,8 @@ async def test_every_right_is_needed(server):
         await used(store)
         await store.commit([begin])
         await store.clear()
+        async with listening(store):
+            await until(lambda: "cmdstat_ping" in stats(server))
     called = {name.removeprefix("cmdstat_") for name in stats(server)}
     allowed = {word[1:] for word in [*ACL, *TO_CLEAR] if word.startswith("+")}
     assert allowed - called == set()
@@ -147,6 +153,34 @@ async def test_without_publish_sessions_end_all_the_same(server, caplog):
             assert (await used(store))[-1] is Outcome.APPLIED
     [message] = caplog.messages
     assert "did not publish it on shop:ended" in message
+
+
+@pytest.mark.parametrize("lacks", ["-subscribe", "-publish", "-ping", "resetchannels"])
+async def test_without_the_rights_to_listen(server, caplog, monkeypatch, lacks):
+    """W1: one warning says what to grant; until then sessions are looked at."""
+    monkeypatch.setattr(redis_ends, "_PING_EVERY", 0.05)
+    async with RedisStore(let_in(server, "shop", lacks), namespace="shop") as store:
+        for _ in range(2):
+            async with listening(store) as (heard, task):
+                await until(lambda heard=heard: heard.connections >= 3)
+                assert not task.done()
+            assert server.command("PUBSUB", "NUMSUB", "shop:ended")[1] == 0
+    [message] = caplog.messages
+    assert "Grant the user +publish +subscribe +ping &shop:ended" in message
+    assert WHO[1] not in message
+
+
+async def test_rights_that_are_taken_away(server, caplog):
+    """W4: whoever listens meanwhile is cut off, and told what is missing next time."""
+    async with RedisStore(let_in(server, "shop"), namespace="shop") as store:
+        async with listening(store) as (_, task):
+            let_in(server, "shop", "resetchannels")
+            await until(task.done)
+        with pytest.raises(StoreError):
+            task.result()
+        async with listening(store) as (heard, _):
+            await until(lambda: heard.connections >= 2)
+    assert "&shop:ended" in caplog.text
 
 
 async def test_another_database(server):

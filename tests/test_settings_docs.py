@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs/settings.md"
 ROW = re.compile(r"^\| `(session_\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400, "days": 86400, "KiB": 1024}
 OTHERS = {STORE_KEY: "memory://", MANAGER_KEY: None}
-RESERVED = {"session_encryption_keys", "session_max_per_principal"}
+RESERVED = {"session_encryption_keys"}
 
 
 def table():

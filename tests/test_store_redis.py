@@ -5,6 +5,7 @@ from unittest import IsolatedAsyncioTestCase
 import pytest
 import redis.asyncio as redis_asyncio
 
+from endskit import HearsReasons
 from rediskit import shared_redis, shared_server
 from tornado_sessions.stores.base import Outcome
 from tornado_sessions.stores.redis import RedisStore
@@ -14,7 +15,7 @@ from tornado_sessions.testing import StoreConformance
 APPLIED = Outcome.APPLIED
 
 
-class RedisConformance(StoreConformance):
+class RedisConformance(HearsReasons, StoreConformance):
     """R1 to R5, C1 to C4: the whole suite, on one kind of server."""
 
     kind = "standalone"

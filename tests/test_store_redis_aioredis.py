@@ -10,6 +10,7 @@ from unittest import IsolatedAsyncioTestCase
 
 import pytest
 
+from endskit import HearsReasons
 from httpkit import acting, serving
 from parts import require_part
 from rediskit import shared_redis
@@ -32,7 +33,7 @@ def _required():
     require_part("aioredis", aioredis is not None, "run tox -e aioredis")
 
 
-class TestAioredis(StoreConformance, IsolatedAsyncioTestCase):
+class TestAioredis(HearsReasons, StoreConformance, IsolatedAsyncioTestCase):
     """R1 to R5, C1 to C4: the whole suite."""
 
     def client(self):

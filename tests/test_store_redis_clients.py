@@ -287,7 +287,7 @@ async def test_the_end_is_published(store, client):
         await store.commit([Create("h", META, {}), Delete("h", "revoked"), Delete("h")])
         await store.commit([Create("h", META, {}), Delete("h", "idle")])
         said = [await soon(listener.get_message(timeout=5)) for _ in range(2)]
-        assert [one["data"] for one in said] == [b"h revoked", b"h idle"]
+        assert [one["data"] for one in said] == [b"1 h revoked", b"1 h idle"]
 
 
 async def test_a_malformed_name_of_a_value(store):

@@ -1,8 +1,11 @@
 """SQLiteStore, against the contract and against what databases do."""
 
+import asyncio
+import gc
 import os
 import sqlite3
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +17,7 @@ from unittest import IsolatedAsyncioTestCase
 import pytest
 
 from diskkit import foreign_folder, tiny_disk
+from httpkit_stores import PATIENCE
 from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
 from tornado_sessions.stores.base import Apply, Create, Meta, Outcome
 from tornado_sessions.stores.sqlite import SQLiteStore
@@ -73,6 +77,44 @@ async def test_wal_and_full_sync(store, path):
     found = await store._writer.run(lambda db: [*map(one_value(db), asked)])
     assert found == ["wal", 2]
     assert run(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+FORGETS = """
+import asyncio, sys
+from tornado_sessions.stores.sqlite import SQLiteStore
+store = SQLiteStore(sys.argv[1])
+asyncio.run(store.count())
+"""
+
+
+def test_nobody_closes_it(path):
+    """F1: a store that is dropped closes its database, and so does the end of a process.
+
+    Since Python 3.13 a database that is left to the collector is a ResourceWarning.
+    """
+
+    async def use():
+        store = SQLiteStore(path)
+        store.itself = store  # only the collector finds it, with all that it has open
+        await store.commit([create("h")])
+        await store.load(["h"])
+        wal.append(wal_of(path).exists())
+
+    wal: list[bool] = []
+    asyncio.run(use())
+    end = time.monotonic() + PATIENCE
+    while wal_of(path).exists():  # the last who closes the database removes it
+        gc.collect()
+        assert time.monotonic() < end
+    assert wal == [True]
+    strict = [sys.executable, "-W", "error", "-c", FORGETS, path]
+    ended = subprocess.run(strict, check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
+    assert not wal_of(path).exists()
+
+
+def wal_of(path):
+    return path.with_name(f"{path.name}-wal")
 
 
 def one_value(db):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from tornado_sessions import cookie
-from tornado_sessions.config import SessionConfig, check_cookie_secret
+from tornado_sessions.config import check_cookie_secret
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
@@ -58,23 +58,13 @@ class Handler(Protocol):
 
 
 class CookieCarrier:
-    """Reads and writes a session's cookie.
+    """Reads and writes the cookie that the settings of *manager* describe."""
 
-    Args:
-        config: Describes the cookie.
-        now: The clock.
-        refused: Told why a cookie is not accepted: "signature" or "malformed".
-    """
-
-    def __init__(
-        self,
-        config: SessionConfig,
-        now: Callable[[], float],
-        refused: Callable[[str], None],
-    ) -> None:
+    def __init__(self, manager: SessionManager) -> None:
+        config = manager.config
+        self.manager = manager
         self._config = config
-        self._now = now
-        self._refused = refused
+        self._now = manager.now
         self._name = config.full_cookie_name
         self._max_age_days = config.absolute_timeout / 86400
         self._verified = VerifiedCookies(config.absolute_timeout)
@@ -85,40 +75,42 @@ class CookieCarrier:
         carrier: CookieCarrier | None = getattr(application, _ATTRIBUTE, None)
         if carrier is None:
             check_cookie_secret(application.settings)
-            manager = SessionManager.of(application)
-            carrier = cls(manager.config, manager.now, manager.refused)
+            carrier = cls(SessionManager.of(application))
             setattr(application, _ATTRIBUTE, carrier)
         return carrier
 
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""
-        header = handler.request.headers.get("Cookie", "")
-        newest = handler.settings.get("key_version")
-        found = []
-        for value in cookie.candidates(header, self._name):
-            inner = self._content(handler, value)
-            ticket = cookie.decode(inner) if inner is not None else None
-            if ticket is None:
-                self._refused("signature" if inner is None else "malformed")
-                continue
-            if newest is not None:
-                key = handler.get_signed_cookie_key_version(self._name, value)
-                ticket = ticket._replace(resign=key != newest)
-            found.append(ticket)
-        return found
+        try:
+            header = handler.request.headers["Cookie"]
+        except KeyError:
+            return []
+        return [
+            ticket
+            for value in cookie.candidates(header, self._name)
+            if (ticket := self._ticket(handler, value)) is not None
+        ]
 
-    def _content(self, handler: Handler, value: str) -> bytes | None:
-        """Return what the signed *value* carries, or None if it is not to be trusted."""
-        secret = handler.settings["cookie_secret"]
-        content = self._verified.recall(value, secret)
-        if content is None:
+    def _ticket(self, handler: Handler, value: str) -> Ticket | None:
+        """Return what the signed *value* says, or None if it is not to be trusted."""
+        settings = handler.settings
+        secret = settings["cookie_secret"]
+        ticket = self._verified.recall(value, secret)
+        if ticket is None:
             # min_version=2: version 1 does not bind the name, and with a dict as
             # cookie_secret Tornado answers 500 to anything that looks like it (K1).
             name, days = self._name, self._max_age_days
             content = handler.get_signed_cookie(name, value, days, 2)
-            if content is not None:
-                self._verified.remember(value, secret)
-        return content
+            ticket = cookie.decode(content) if content is not None else None
+            if ticket is None:
+                self.manager.refused("signature" if content is None else "malformed")
+                return None
+            self._verified.remember(value, secret, ticket)
+        newest = settings.get("key_version")
+        if newest is not None:
+            key = handler.get_signed_cookie_key_version(self._name, value)
+            ticket = ticket._replace(resign=key != newest)
+        return ticket
 
     def visit_of(self, handler: Handler) -> Callable[[], Visit]:
         """Return what tells the manager about the request, as things are then."""
@@ -138,22 +130,11 @@ class CookieCarrier:
             insecure=self._config.secure is True and request.protocol != "https",
         )
 
-    def vary(self, handler: Handler) -> None:
-        """Say that the response depends on the cookie (T6)."""
-        if "Vary" not in handler._headers:
-            handler._headers["Vary"] = "Cookie"
-            return
-        vary = handler._headers["Vary"].lower()
-        if vary != "cookie":
-            names = {name.strip() for name in vary.split(",")}
-            if not names & {"*", "cookie"}:
-                handler.add_header("Vary", "Cookie")
-
     def put(self, handler: Handler, session: Session) -> None:
         """Set or clear the cookie, if *session* has it due. May be called again."""
         if session.cookie_due is CookieDue.KEEP:
             return
-        self.vary(handler)
+        vary(handler)
         if session.cookie_due is CookieDue.CLEAR:
             handler.clear_cookie(self._name, **self._attributes(handler))
         elif session.ticket is not None:
@@ -182,3 +163,16 @@ class CookieCarrier:
         ends = session.expires_at
         seconds = int(ends.timestamp() - self._now())
         return {"expires": ends, "max_age": max(1, seconds)}
+
+
+def vary(handler: Handler) -> None:
+    """Say that the response of *handler* depends on the cookie (T6)."""
+    headers = handler._headers
+    if "Vary" not in headers:
+        headers["Vary"] = "Cookie"
+        return
+    known = headers["Vary"].lower()
+    if known != "cookie":
+        names = {name.strip() for name in known.split(",")}
+        if not names & {"*", "cookie"}:
+            handler.add_header("Vary", "Cookie")

@@ -54,24 +54,21 @@ class Coalescer(Generic[T, R]):
         self._parallel = parallel
         self._name = name
         self._queue: deque[_Waiting[T, R]] = deque()
-        self._unanswered: deque[_Waiting[T, R]] = deque()
+        self._running: dict[asyncio.Task[None], list[_Waiting[T, R]]] = {}
+        """The batches under way; that of a task that is about to start is empty."""
+        self._starting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._running: dict[asyncio.Task[None], float] = {}
-        """The batches under way, and when the last of their callers gives up."""
-        self._scheduled = False
 
     def submit(self, item: T) -> asyncio.Future[R]:
         """Return a future for the answer to *item*; cancelling it harms nobody else."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        waiting = _Waiting(item, answer, loop.time() + self._timeout)
-        self._queue.append(waiting)
-        self._unanswered.append(waiting)
+        deadline = loop.time() + self._timeout
+        self._queue.append(_Waiting(item, answer, deadline))
         if self._timer is None:
-            self._timer = loop.call_at(waiting.deadline, self._on_deadline)
-        if not self._scheduled and len(self._running) < self._parallel:
-            self._scheduled = True
-            loop.call_soon(self._dispatch)
+            self._timer = loop.call_at(deadline, self._on_deadline)
+        if self._starting is None or self._starting.done():
+            self._start(loop)
         return answer
 
     async def drain(self) -> None:
@@ -79,61 +76,72 @@ class Coalescer(Generic[T, R]):
         while self._queue or self._running:
             queued = [one.answer for one in self._queue]
             await asyncio.wait([*self._running] or queued)
-
-    def _dispatch(self) -> None:
-        self._scheduled = False
-        while self._queue and len(self._running) < self._parallel:
-            batch = self._next_batch()
-            if batch:
-                task = asyncio.get_running_loop().create_task(self._run(batch))
-                self._running[task] = batch[-1].deadline
-                task.add_done_callback(self._finished)
-        if not self._running and self._timer is not None:  # all have their answers
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._unanswered.clear()
 
-    def _next_batch(self) -> list[_Waiting[T, R]]:
-        self._fail_overdue()
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a batch leave in the next turn, with all that is there by then."""
+        if self._starting is not None:  # and was cancelled before it could start
+            self._running.pop(self._starting, None)
+            self._starting = None
+        if len(self._running) < self._parallel:
+            # Not create_task(): an eager one would leave with what is there by now.
+            self._starting = asyncio.Task(self._run(), loop=loop)
+            self._running[self._starting] = []
+
+    def _next_batch(self, now: float) -> list[_Waiting[T, R]]:
         batch: list[_Waiting[T, R]] = []
-        while self._queue and len(batch) < MAX_BATCH:
-            one = self._queue.popleft()
-            if not one.answer.done():  # cancelled, or too late
+        queue = self._queue
+        while queue and len(batch) < MAX_BATCH:
+            one = queue.popleft()
+            if one.deadline > now and not one.answer.done():
                 batch.append(one)
+            else:
+                self._is_over(one, now)
         return batch
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
-        self._dispatch()
 
     def _on_deadline(self) -> None:
         """Fail what is too late, and give up a batch for which nobody waits any more.
 
         There is one timer for all, since the deadlines come in the order of `submit`.
         """
-        self._timer = None
-        self._fail_overdue()
-        loop = asyncio.get_running_loop()
-        ahead = [one.deadline for one in islice(self._unanswered, 1)]
-        for task, deadline in self._running.items():
-            if deadline > loop.time():
-                ahead.append(deadline)
-            else:
+        loop, self._timer = asyncio.get_running_loop(), None
+        now = loop.time()
+        while self._queue and self._is_over(self._queue[0], now):
+            self._queue.popleft()
+        ahead = [one.deadline for one in islice(self._queue, 1)]
+        for task, batch in self._running.items():
+            waiting = [one.deadline for one in batch if not self._is_over(one, now)]
+            last = [one.deadline for one in batch[-1:]]
+            if last and last[0] <= now:
                 task.cancel()
+            else:
+                ahead += waiting[:1] or last
         if ahead:
             self._timer = loop.call_at(min(ahead), self._on_deadline)
 
-    def _fail_overdue(self) -> None:
-        now = asyncio.get_running_loop().time()
-        while self._unanswered:
-            oldest = self._unanswered[0]
-            if not oldest.answer.done():
-                if oldest.deadline > now:
-                    break
-                oldest.answer.set_exception(too_late(self._name, self._timeout))
-            self._unanswered.popleft()
+    def _is_over(self, one: _Waiting[T, R], now: float) -> bool:
+        """Tell whether *one* has its answer or was cancelled; fail it if it is late."""
+        if one.deadline <= now and not one.answer.done():
+            one.answer.set_exception(too_late(self._name, self._timeout))
+        return one.answer.done()
 
-    async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+    async def _run(self) -> None:
+        loop, task, self._starting = asyncio.get_running_loop(), self._starting, None
+        assert task is not None
+        batch = self._running[task] = self._next_batch(loop.time())
+        if self._queue:  # more than one batch may hold
+            self._start(loop)
+        try:
+            if batch:
+                await self._carry_out(batch)
+        finally:
+            del self._running[task]
+            if self._queue and self._starting is None:
+                self._start(loop)
+
+    async def _carry_out(self, batch: list[_Waiting[T, R]]) -> None:
         try:
             answers = await self._call([one.item for one in batch])
             if len(answers) != len(batch):  # nobody is left waiting for an answer

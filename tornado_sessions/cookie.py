@@ -12,6 +12,8 @@ import base64
 import binascii
 import enum
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_VALUE = 512
@@ -68,11 +70,14 @@ def candidates(header: str, name: str) -> list[str]:
     """
     if name not in header:
         return []
-    found = []
-    for part in header.split(";"):
-        key, _, value = part.partition("=")
-        if key.strip() == name:
-            value = value.strip().strip('"')
-            if 0 < len(value) <= MAX_VALUE:
-                found.append(value)
+    found = [
+        value
+        for text in _values_of(name)(header)
+        if 0 < len(value := text.strip().strip('"')) <= MAX_VALUE
+    ]
     return found[:MAX_CANDIDATES]
+
+
+@lru_cache
+def _values_of(name: str) -> Callable[[str], list[str]]:
+    return re.compile(rf"(?:^|;)\s*{re.escape(name)}\s*=([^;]*)").findall

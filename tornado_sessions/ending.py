@@ -28,26 +28,20 @@ class Ending:
         self._events = events
         self.most = most
 
-    async def evict(self, principal: str, keep: str) -> None:
+    async def evict(self, principal: str) -> None:
         """End the oldest sessions of *principal* beyond the limit.
 
-        The age is that of the login: since then the session is theirs.
-
-        Args:
-            principal: Whose.
-            keep: The handle of one that stays in any case: it has just logged in.
+        The age is that of the login: since then the session is theirs. Of many logins at
+        once, one that was overtaken by too many others is itself among the oldest.
 
         Raises:
             StoreError: Some could not be ended.
         """
         assert self.most is not None
         found = await self._link.call("find", lambda store: store.find(principal))
-        others = sorted(
-            filter(lambda one: one.handle != keep, found), key=_newest_first
-        )
-        await self.end_all(
-            [one.handle for one in others[self.most - 1 :]], "evicted", principal
-        )
+        ranked = sorted(found, key=_newest_first)
+        handles = [record.handle for record in ranked[self.most :]]
+        await self.end_all(handles, "evicted", principal)
 
     async def end_all(self, handles: list[str], reason: str, principal: str) -> int:
         """End the sessions *handles* of *principal*; return how many were alive.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 Sent: TypeAlias = "asyncio.Future[None]"
@@ -23,24 +24,10 @@ class _Held(NamedTuple):
 
 
 class HeldResponse:
-    """The queue of one response, and the task that its session is stored by.
+    """The queue of one response. It ends with `perform` or `refuse`."""
 
-    Args:
-        store: Stores the session, and ends with `perform` or `refuse`.
-    """
-
-    def __init__(self, store: Coroutine[Any, Any, None]) -> None:
+    def __init__(self) -> None:
         self._queue: list[_Held] = []
-        loop = asyncio.get_running_loop()
-        self.over: Sent = loop.create_future()
-        """Resolves when nothing is held any more; who waits may be cancelled."""
-        # Not create_task(): an eager one could be over before anything is queued.
-        self._task = asyncio.Task(store, loop=loop)
-
-    @property
-    def finishing(self) -> bool:
-        """True if the response is complete, apart from being held."""
-        return any(held.finishing for held in self._queue)
 
     def add(self, operation: Operation, *, finishing: bool) -> Sent:
         """Queue *operation*; the future resolves with the one that it returns."""
@@ -50,19 +37,18 @@ class HeldResponse:
 
     def perform(self, on_error: Callable[[Exception], None]) -> None:
         """Perform what was queued; the first error ends it and goes to *on_error*."""
-        queue = self._take()
         try:
-            for held in queue:
+            for held in self._queue:
                 _follow(held.operation(), held.sent)
         except Exception as error:
             on_error(error)
-            for held in queue:
+            for held in self._queue:
                 if not held.sent.done():
                     held.sent.set_result(None)
 
     def refuse(self, error: Exception) -> None:
         """Fail the queued flushes; a finish has been answered in another way."""
-        for held in self._take():
+        for held in self._queue:
             if held.sent.cancelled():
                 continue
             if held.finishing:
@@ -70,12 +56,6 @@ class HeldResponse:
             else:
                 held.sent.set_exception(error)
                 held.sent.exception()
-
-    def _take(self) -> list[_Held]:
-        queue, self._queue = self._queue, []
-        if not self.over.done():
-            self.over.set_result(None)
-        return queue
 
 
 def already_sent() -> Sent:
@@ -96,17 +76,18 @@ def run_immediately(call: Coroutine[Any, Any, None]) -> None:
 
 
 def _follow(real: Sent, sent: Sent) -> None:
-    def copy(_: object) -> None:
-        if sent.done():
-            return
-        error = real.exception()
-        if error is None:
-            sent.set_result(None)
-        else:
-            sent.set_exception(error)
-            sent.exception()
-
     if real.done():  # as a rule: the socket took it at once
-        copy(real)
+        _copy(sent, real)
     else:
-        real.add_done_callback(copy)
+        real.add_done_callback(partial(_copy, sent))
+
+
+def _copy(sent: Sent, real: Sent) -> None:
+    if sent.done():
+        return
+    error = real.exception()
+    if error is None:
+        sent.set_result(None)
+    else:
+        sent.set_exception(error)
+        sent.exception()

@@ -85,22 +85,31 @@ class StoreLink:
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         """Return the record of each handle; loads of one turn leave together."""
+        if len(handles) == 1:
+            return [await self.load_one(handles[0])]
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
+        if self.store.immediate:
+            loaded = await self._within("load", self.store.load(handles))
+            return [_readable(one) for one in loaded]
+        answers = [self._loads.submit(handle) for handle in handles]
+        done = await asyncio.gather(*answers, return_exceptions=True)
+        return [_readable(one) for one in done]
+
+    async def load_one(self, handle: str) -> Record | CodecError | None:
+        """Return the record of *handle*; see `load`."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
         if self.store.immediate:
             try:  # as _within, without the cost of one coroutine more
-                loaded = await self.store.load(handles)
+                (loaded,) = await self.store.load([handle])
             except Exception as error:
                 raise _as_store_error("load", error)  # noqa: B904
-            return [_readable(one) for one in loaded]
-        answers = [self._loads.submit(handle) for handle in handles]
-        if len(answers) > 1:
-            done = await asyncio.gather(*answers, return_exceptions=True)
-            return [_readable(one) for one in done]
+            return _readable(loaded)
         try:
-            return [_readable(await one) for one in answers]
+            return _readable(await self._loads.submit(handle))
         except CodecError as error:
-            return [error]
+            return error
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Carry out *changes*; the first that failed is raised."""
@@ -115,6 +124,15 @@ class StoreLink:
             return [await self._commits.submit(change) for change in changes]
         except Exception as error:
             return [_raised(error)]
+
+    def submit(self, change: Change) -> asyncio.Future[Outcome] | None:
+        """Return a future for the outcome of *change*, as `commit` without a coroutine.
+
+        None if the store takes no batches, or is yet to be opened: then `commit` it.
+        """
+        if self.store.immediate or self._loop is not asyncio.get_running_loop():
+            return None
+        return self._commits.submit(change)
 
     async def attempt(
         self, changes: Sequence[Change]
@@ -210,6 +228,16 @@ def _readable(loaded: Loaded | BaseException) -> Record | CodecError | None:
     if isinstance(loaded, BaseException) and not isinstance(loaded, CodecError):
         raise loaded
     return loaded
+
+
+def outcome_of(answer: asyncio.Future[Outcome]) -> Outcome:
+    """Return what a future of `StoreLink.submit` came to, or raise as `commit` does."""
+    try:
+        return answer.result()
+    except asyncio.CancelledError:
+        raise StoreError("the server stopped during the commit") from None
+    except Exception as error:
+        return _raised(error)
 
 
 def _raised(outcome: Outcome | BaseException) -> Outcome:

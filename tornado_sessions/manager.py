@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -33,7 +33,7 @@ from tornado_sessions.session import (
     aware,
     checked_principal,
 )
-from tornado_sessions.settlement import Settlement
+from tornado_sessions.settlement import Settlement, Told
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
 from tornado_sessions.sweeper import Sweeper
@@ -191,9 +191,13 @@ class SessionManager:
         """Return what a commit of *session* asks of the store; see `Planner.plan`."""
         return self._planner.plan(session, discard=discard)
 
-    async def perform(self, plan: Plan) -> None:
+    def perform(self, plan: Plan) -> Coroutine[Any, Any, None]:
         """Carry out *plan* and leave the result on its session."""
-        await self._settlement.perform(plan)
+        return self._settlement.perform(plan)
+
+    def perform_soon(self, plan: Plan, then: Told) -> None:
+        """Do what `Settlement.perform_soon` does."""
+        self._settlement.perform_soon(plan, then)
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Store what changed in *session*: `plan` and `perform` in one."""
@@ -280,7 +284,13 @@ class SessionManager:
         Args:
             handle: As in `SessionInfo`; not a cookie's value.
             reason: What events and WebSockets are told.
+
+        Raises:
+            TypeError: *handle* is no str.
         """
+        if not isinstance(handle, str):  # callers need not be type-checked
+            kind = type(handle).__name__
+            raise TypeError(f"the handle must be a str, not {kind}; see SessionInfo")
         (outcome,) = await self._link.commit([Delete(handle, reason)])
         if outcome is Outcome.APPLIED:
             self._events.emit("ended", handle, reason)

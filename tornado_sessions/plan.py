@@ -86,13 +86,13 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan, now = Plan(session, generation=session.generation), self._now()
-        plan.dropped = discard
+        plan = Plan(session, generation=session.generation, dropped=discard)
         if session.sealed is not None or session.ended:
             return plan
         if session.doomed is not None:
             plan.changes.append(session.doomed)
             plan.due, plan.has_data = CookieDue.CLEAR, True
+        now = self._now()
         if session.record is None:
             self._plan_new(plan, now, discard)
         else:
@@ -100,7 +100,7 @@ class Planner:
         return plan
 
     def _nothing_due(self, session: Session, meta: Meta, now: float) -> bool:
-        """Tell in short what holds for most requests; False decides nothing."""
+        """Tell in short if nothing but data can change; False decides nothing."""
         if session.login_pending or session.renewal_pending:
             return False
         ticket = session.ticket
@@ -122,7 +122,7 @@ class Planner:
         meta = self._extension(record.meta, now) if due else {}
         expect = {name: session.stored.loaded.get(name)}
         principal = record.meta.principal
-        token = record.meta.token if session.outlives_request else None
+        token = _expected(session, record)
         change = Apply(record.handle, {name: raw}, (), expect, token, meta, principal)
         plan = Plan(session, [change], session.ticket, has_data=True)
         plan.generation = session.generation
@@ -182,20 +182,18 @@ class Planner:
         session, record = plan.session, plan.session.record
         assert record is not None
         changed, removed = ({}, frozenset()) if discard else self._data(session)
-        if not (changed or removed) and self._nothing_due(session, record.meta, now):
+        if self._nothing_due(session, record.meta, now):
+            if changed or removed:
+                self._plan_data(plan, record, changed, removed, now)
             return
         meta: dict[str, Any] = {}
         if session.persistence_changed and not discard:
             meta["persistent"] = session.persistent
         plan.login = session.login_pending
         plan.renews = plan.login or session.renewal_pending
-        if changed or removed or meta or plan.renews:
-            plan.has_data = True
+        plan.has_data |= bool(changed or removed or meta or plan.renews)
         plan.ticket = session.ticket
         expect = self._renew(plan, record, meta, now)
-        if session.outlives_request:
-            # A login may be long past: what belongs to another epoch is let be (C6).
-            expect = record.meta.token
         if "token" not in meta and confirms(session, record.meta):
             meta["confirmed_at"] = now
         if self._extension_due(record, now) or plan.has_data or meta:
@@ -205,6 +203,31 @@ class Planner:
                 Apply(record.handle, changed, removed, {}, expect, meta, principal)
             )
         if self._cookie_due(session, meta):
+            plan.due = CookieDue.SEND
+
+    def _plan_data(
+        self,
+        plan: Plan,
+        record: Record,
+        changed: dict[str, bytes],
+        removed: frozenset[str],
+        now: float,
+    ) -> None:
+        """Plan what most requests that write come to."""
+        meta, principal = self._extension(record.meta, now), record.meta.principal
+        plan.changes.append(
+            Apply(
+                record.handle,
+                changed,
+                removed,
+                {},
+                _expected(plan.session, record),
+                meta,
+                principal,
+            )
+        )
+        plan.has_data, plan.ticket = True, plan.session.ticket
+        if self._cookie_due(plan.session, meta):
             plan.due = CookieDue.SEND
 
     def _data(self, session: Session) -> tuple[dict[str, bytes], frozenset[str]]:
@@ -245,14 +268,14 @@ class Planner:
         if plan.renews:
             visit = session.visit()
             if not self._deliverable(visit):
-                return None
+                return _expected(session, record)
             renewed, plan.ticket = new_epoch(record, now)
             if plan.login:
                 renewed.update(principal=session.principal, **visit.device)
         elif rotation_due(session, record.meta, now, self._config.rotate_after):
             renewed, plan.ticket = rotation(session, record, now)
         else:
-            return None
+            return _expected(session, record)
         meta.update(renewed)
         plan.due = CookieDue.SEND
         return record.meta.token
@@ -279,3 +302,12 @@ class Planner:
                 'session_secure="auto"'
             )
         return not visit.insecure
+
+
+def _expected(session: Session, record: Record) -> bytes | None:
+    """Return the token that a change depends on, if it does.
+
+    That of a request does not: a token that is replaced meanwhile is no reason to lose
+    it. A socket may be much older than a login, which it must not write into (C6).
+    """
+    return record.meta.token if session.outlives_request else None

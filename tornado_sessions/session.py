@@ -291,14 +291,14 @@ class Session(ValueMapping):
         self.login_pending = False
         self.renewal_pending = False
         self._first = None
-        if record is not None:
-            self.rebase(record, ticket)
-            return
-        self._handle = None
-        self._principal = None
-        self._persistent = None
-        self.record = None
+        self.record = record
         self.ticket = ticket
+        if record is None:
+            self._handle = self._principal = self._persistent = None
+        else:
+            self._handle = record.handle
+            self._principal = record.meta.principal
+            self._persistent = record.meta.persistent
 
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""

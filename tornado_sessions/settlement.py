@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -11,7 +14,7 @@ from tornado_sessions.cookie import CookieDue
 from tornado_sessions.ending import Ending
 from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events
-from tornado_sessions.link import StoreLink
+from tornado_sessions.link import StoreLink, outcome_of
 from tornado_sessions.plan import Plan, Planner
 from tornado_sessions.renewal import new_epoch
 from tornado_sessions.session import NO_INTENTS, UNDECODABLE, Session
@@ -22,11 +25,14 @@ from tornado_sessions.stores.base import (
     Delete,
     Outcome,
     Record,
-    merged_record,
+    merged_meta,
 )
 from tornado_sessions.tokens import handed_out
 
 log = logging.getLogger("tornado_sessions")
+
+Told: TypeAlias = Callable[[Exception | None], None]
+"""Is called with None when all went well, or with the error. It may not raise."""
 
 RENEWALS = 8
 """How often a login is tried again when others replace the token at the same time."""
@@ -42,6 +48,7 @@ class Settlement:
         self._planner = planner
         self._events = events
         self._ending = ending
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop forgets them otherwise
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Plan and perform what *session* asks for; see `Planner.plan` and `perform`."""
@@ -67,35 +74,89 @@ class Settlement:
         try:
             outcomes = await self._link.commit(plan.changes)
         except BaseException as error:
-            self._planner.not_extended(plan.session.handle)
-            plan.session.note_attempt(plan.changes)
-            if plan.has_data or not isinstance(error, StoreError):
-                raise
-            # What the visitor sees is true anyway, and the next request tries again.
-            log.warning("a session was not extended or rotated", exc_info=True)
+            self._failed(plan, error)
             return
         for change, outcome in zip(plan.changes, outcomes, strict=True):
-            await self._settle(plan, change, outcome)
-        if plan.login and self._ending.most is not None and not plan.session.ended:
-            assert plan.session.principal is not None
-            await self._ending.evict(plan.session.principal, plan.session.handle)
+            rest = self._settle(plan, change, outcome)
+            if rest is not None:
+                await rest
+        if self._may_be_too_many(plan) and plan.session.principal is not None:
+            await self._ending.evict(plan.session.principal)
 
-    async def _settle(self, plan: Plan, change: Change, outcome: Outcome) -> None:
+    def perform_soon(self, plan: Plan, then: Told) -> None:
+        """Carry out *plan*, and call *then* later: never before this returns.
+
+        A task for each response would cost more than all that follows from most
+        answers, so there is one only for what has to ask the store again.
+        """
+        alone = len(plan.changes) == 1 and not self._may_be_too_many(plan)
+        if alone and not plan.muted:
+            answer = self._link.submit(plan.changes[0])
+            if answer is not None:
+                answer.add_done_callback(partial(self._answered, plan, then))
+                return
+        self._in_task(self.perform(plan), then)
+
+    def _may_be_too_many(self, plan: Plan) -> bool:
+        """Tell whether somebody logs in, and the number of their sessions is limited."""
+        return plan.login and self._ending.most is not None
+
+    def _answered(
+        self,
+        plan: Plan,
+        then: Told,
+        answer: asyncio.Future[Outcome],
+    ) -> None:
+        rest = None
+        try:
+            try:
+                outcome = outcome_of(answer)
+            except Exception as error:
+                self._failed(plan, error)
+            else:
+                rest = self._settle(plan, plan.changes[0], outcome)
+        except Exception as error:
+            then(error)
+            return
+        if rest is None:
+            then(None)
+        else:
+            self._in_task(rest, then)
+
+    def _in_task(self, rest: Coroutine[Any, Any, None], then: Told) -> None:
+        # Not create_task(): an eager one could be over before its caller is ready.
+        task = asyncio.Task(_completed(rest, then), loop=asyncio.get_running_loop())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, plan: Plan, error: BaseException) -> None:
+        """Raise *error* if something is lost with it."""
+        self._planner.not_extended(plan.session.handle)
+        plan.session.note_attempt(plan.changes)
+        if plan.has_data or not isinstance(error, StoreError):
+            raise error
+        # What the visitor sees is true anyway, and the next request tries again.
+        log.warning("a session was not extended or rotated", exc_info=error)
+
+    def _settle(
+        self, plan: Plan, change: Change, outcome: Outcome
+    ) -> Coroutine[Any, Any, None] | None:
+        """Do what follows from *outcome*; return what has to ask the store for more."""
         if isinstance(change, Delete):
             if outcome is Outcome.APPLIED and change.reason != UNDECODABLE:
                 self._events.emit("ended", change.handle, change.reason)
             plan.session.note_cookie(CookieDue.CLEAR, None)
         elif isinstance(change, Create):
             if outcome is not Outcome.APPLIED:
-                await self._create_again(plan, change)
-            else:
-                self._created(plan, change)
+                return self._create_again(plan, change)
+            self._created(plan, change)
         elif outcome is Outcome.APPLIED:
             self.applied(plan, change)
         elif outcome is Outcome.GONE:
             self.dropped(plan)
         else:
-            await self._apply_again(plan, change)
+            return self._apply_again(plan, change)
+        return None
 
     def _created(self, plan: Plan, change: Create) -> None:
         record = Record(change.handle, change.meta, dict(change.values))
@@ -135,12 +196,13 @@ class Settlement:
         """The store holds what *change* says: so does the session from now on."""
         session = plan.session
         if session.record is not None and session.generation == plan.generation:
-            loaded = dict(session.stored.loaded)
-            known = Record(change.handle, session.record.meta, loaded)
-            agreed = msgspec.structs.replace(change, expect_token=None, expect={})
-            record = merged_record(known, agreed)
-            assert record is not None
-            self._enter(plan, record)
+            values = {**session.stored.loaded, **change.set}
+            for name in change.unset:
+                if name not in change.set:
+                    values.pop(name, None)
+            meta = merged_meta(session.record.meta, change.meta)
+            session.rebase(Record(change.handle, meta, values), plan.ticket)
+            session.note_cookie(plan.due, plan.ticket)
         if "principal" in change.meta:
             principal = change.meta["principal"]
             self._events.emit("login", change.handle, None, principal)
@@ -212,6 +274,18 @@ class Settlement:
         successor = handed_out(ticket, record.meta) if ticket is not None else None
         if successor is not None:
             plan.ticket, plan.due = successor, CookieDue.SEND
+
+
+async def _completed(rest: Coroutine[Any, Any, None], then: Told) -> None:
+    try:
+        await rest
+    except Exception as error:
+        then(error)
+    except asyncio.CancelledError:
+        then(StoreError("the server stopped during the commit"))
+        raise
+    else:
+        then(None)
 
 
 _NOT_TOKEN = frozenset({"last_seen_at", "expires_at", "persistent"})

@@ -43,19 +43,24 @@ class Values:
     `changes` and compared with the bytes that were loaded.
     """
 
-    __slots__ = ("_codec", "_current", "_pending", "loaded")
+    __slots__ = ("_changeable", "_codec", "_current", "_pending", "loaded")
 
     def __init__(self, codec: Codec, loaded: Mapping[str, bytes]) -> None:
         self._codec = codec
         self.loaded = loaded
         self._current: dict[str, Any] = {}
         self._pending: dict[str, bool] = {}
+        self._changeable = False
+        """True if a value was read that may change in place."""
 
     def get(self, name: str) -> Any:
         """Return the value; KeyError if it is absent, CodecError if it is broken."""
-        if name not in self._current:
-            self._current[name] = self._decoded(name)
-        return self._current[name]
+        if name in self._current:
+            return self._current[name]
+        value = self._current[name] = self._decoded(name)
+        if type(value) not in _SCALARS:
+            self._changeable = True
+        return value
 
     def set(self, name: str, value: Any) -> None:
         """Put *value* in the place of what is there."""
@@ -93,7 +98,9 @@ class Values:
         Raises:
             CodecError: A value cannot be stored; ``key`` names it.
         """
-        changed = {}
+        changed: dict[str, bytes] = {}
+        if not (self._pending or self._changeable):
+            return changed, frozenset()
         for name, value in self._current.items():
             if type(value) in _SCALARS and name not in self._pending:
                 continue
@@ -102,8 +109,12 @@ class Values:
                 changed[name] = raw
         if not self._pending:
             return changed, frozenset()
-        removed = [name for name, what in self._pending.items() if what is _REMOVED]
-        return changed, frozenset(name for name in removed if name in self.loaded)
+        removed = [
+            name
+            for name, what in self._pending.items()
+            if what is _REMOVED and name in self.loaded
+        ]
+        return changed, frozenset(removed)
 
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
@@ -121,6 +132,8 @@ class Values:
         Raises:
             CodecError: It would; ``key`` names the largest one.
         """
+        if _size(self.loaded) + _size(changed) <= limit:
+            return
         after = {k: raw for k, raw in self.loaded.items() if k not in removed}
         after.update(changed)
         total = _size(after)
@@ -151,6 +164,7 @@ class Values:
         """Forget the decoded values: what is touched from now on comes too late."""
         self._current = {}
         self._pending = {}
+        self._changeable = False
 
     def _decoded(self, name: str) -> Any:
         raw = self.loaded.get(name)

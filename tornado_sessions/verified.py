@@ -7,18 +7,31 @@ kept opens a session.
 
 from __future__ import annotations
 
-import base64
 import secrets
 import time
+from binascii import a2b_base64
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import NamedTuple
+
+from tornado_sessions.cookie import Ticket
 
 REMEMBERED = 4096
 """Values to know at the most; with twice that many visitors at a time it is of no use."""
 
 
+_CONTENT = slice(-129, -65)
+"""Where a value has its content, 48 characters as base64: before 64 hex digits."""
+
+
+class _Known(NamedTuple):
+    ends: float
+    """When the value is too old, by the time that it was signed."""
+    epoch: int
+
+
 class VerifiedCookies:
-    """Recalls the content of values that Tornado has verified with the same secret.
+    """Recalls the tickets in values that Tornado has verified with the same secret.
 
     Args:
         max_age: Seconds after which a value is too old, by the time that it was signed.
@@ -28,35 +41,40 @@ class VerifiedCookies:
         self._max_age = max_age
         self._key = secrets.token_bytes(32)
         self._secret: object = None
-        self._recent: set[bytes] = set()
-        self._before: set[bytes] = set()
+        self._recent: dict[bytes, _Known] = {}
+        self._before: dict[bytes, _Known] = {}
 
-    def recall(self, value: str, secret: object) -> bytes | None:
-        """Return what *value* carries if it was verified before and is not too old."""
+    def recall(self, value: str, secret: object) -> Ticket | None:
+        """Return what *value* says if it was verified before and is not too old."""
         if secret != self._secret:
             return None
         name = self._hash(value)
-        if name not in self._recent:
-            if name not in self._before:
+        known = self._recent.get(name)
+        if known is None:
+            known = self._before.get(name)
+            if known is None:
                 return None
-            self._remember(name)
-        # 2|1:0|10:1700000000|7:session|64:content|signature
-        _, _, signed_at, rest = value.split("|", 3)
-        if int(signed_at[3:]) < time.time() - self._max_age:
+            self._remember(name, known)
+        if known.ends < time.time():
             return None
-        return base64.b64decode(rest.rsplit("|", 2)[1].partition(":")[2])
+        text = a2b_base64(value[_CONTENT]).decode()
+        return Ticket(text[:22], text[22:44], known.epoch)
 
-    def remember(self, value: str, secret: object) -> None:
-        """Have *value* known: Tornado has just verified it with *secret*."""
+    def remember(self, value: str, secret: object, ticket: Ticket) -> None:
+        """Have *value* known: Tornado has verified it with *secret*, and it says that."""
         if secret != self._secret:
             self._secret = dict(secret) if isinstance(secret, Mapping) else secret
-            self._recent, self._before = set(), set()
-        self._remember(self._hash(value))
+            self._recent, self._before = {}, {}
+        # 2|1:0|10:1700000000|7:session|64:content|signature
+        signed_at = int(value.split("|", 3)[2][3:])
+        self._remember(
+            self._hash(value), _Known(signed_at + self._max_age, ticket.epoch)
+        )
 
     def _hash(self, value: str) -> bytes:
         return blake2b(value.encode(), digest_size=16, key=self._key).digest()
 
-    def _remember(self, name: bytes) -> None:
+    def _remember(self, name: bytes, known: _Known) -> None:
         if len(self._recent) >= REMEMBERED // 2:
-            self._recent, self._before = set(), self._recent
-        self._recent.add(name)
+            self._recent, self._before = {}, self._recent
+        self._recent[name] = known

@@ -215,13 +215,14 @@ class Watch:
 
     def _judge(self, handle: str, record: Record | None) -> None:
         now = self._link.store.clock()
-        for watcher in tuple(self._watchers.get(handle, ())):
+        for watcher in self._watchers.get(handle, ()):
             if watcher.on_end is None:
                 continue
             if record is not None:
                 self._note_life(watcher, record.meta)
             if record is None or now >= watcher.expires_at:
                 self.ended(handle, _reason(watcher, now))
+                return  # the others have been told, too
 
     # -- the clocks --------------------------------------------------------------
 

@@ -1,9 +1,9 @@
-"""Sessions in request handlers: the only module that imports `tornado.web`.
+"""Sessions in request handlers: the only module that wraps what `tornado.web` does.
 
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without
 ``super()``. The commit happens before the first header byte, by wrapping ``finish`` and
-``flush``: what is to be sent waits behind one task that stores the session first.
+``flush``: what is to be sent waits until the store has answered.
 (``on_finish`` is too late, and ``redirect`` cannot await.)
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from tornado.web import OutputTransform, RequestHandler
 
-from tornado_sessions.carrier import CookieCarrier
+from tornado_sessions.carrier import CookieCarrier, vary
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
@@ -57,6 +57,7 @@ class SessionMixin(RequestHandler):
     _session_accessed = False
     _session_settled = False
     _session_reported = False
+    _session_executed = False
     _session_held: HeldResponse | None = None
 
     # -- for applications --------------------------------------------------------
@@ -118,28 +119,30 @@ class SessionMixin(RequestHandler):
         if self.session_autoload:
             self._session_ready = True
             if "Cookie" in self.request.headers:
-                await self._session_autoload()
+                try:
+                    self._visitor_session = await self._session_load()
+                except (Exception, asyncio.CancelledError) as error:
+                    self._session_postpone(error)
         await super()._execute(transforms, *args, **kwargs)
-        if self._session_held is not None:
-            await self._session_held.over
-        if self._visitor_session is not None:
+        self._session_executed = True
+        if self._session_held is None:  # else once that has gone out
             self._session_conclude()
 
-    async def _session_autoload(self) -> None:
-        try:
-            self._visitor_session = await self._session_load()
-        except (Exception, asyncio.CancelledError) as error:
-            # What escapes _execute leaves the client hanging; what prepare() raises
-            # goes through the usual error path, after the checks that come before it.
-            self._session_error = error
-            self.prepare = partial(_raise, error)  # type: ignore[method-assign]
+    def _session_postpone(self, error: BaseException) -> None:
+        """Have *error* raised by ``prepare()``.
+
+        What escapes ``_execute`` leaves the client hanging; this goes through the usual
+        error path, after the checks that come before it.
+        """
+        self._session_error = error
+        self.prepare = partial(_raise, error)  # type: ignore[method-assign]
 
     async def _session_load(self) -> Session | None:
-        manager = SessionManager.of(self.application)
         carrier = CookieCarrier.of(self.application)
         tickets = carrier.tickets(self)
         if not tickets:
             return None
+        manager = carrier.manager
         try:
             return await manager.load(tickets, carrier.visit_of(self))
         except StoreError as error:
@@ -197,7 +200,8 @@ class SessionMixin(RequestHandler):
             except SessionError as error:
                 return self._session_refuse(error)
             if plan is not None:
-                self._session_held = HeldResponse(self._session_store(plan))
+                self._session_held = HeldResponse()
+                self.session_manager.perform_soon(plan, self._session_answered)
         if self._session_held is not None:
             # _finished keeps the verb from running after prepare(), and write() out.
             self._finished = self._finished or finishing
@@ -215,29 +219,28 @@ class SessionMixin(RequestHandler):
         session.intents = NO_INTENTS
         if finishing or plan.dropped:
             session.stored.close()
-        if plan.changes and not manager.store.immediate:
-            return plan
         if not plan.idle:
+            if plan.changes and not manager.store.immediate:
+                return plan
             run_immediately(manager.perform(plan))
         self._session_settled = True
         return None
 
-    async def _session_store(self, plan: Plan) -> None:
-        try:
-            await self.session_manager.perform(plan)
-        except Exception as error:
-            self._session_break(error)
-        except asyncio.CancelledError:
-            self._session_break(StoreError("the server stopped during the commit"))
-            raise
-        else:
+    def _session_answered(self, error: Exception | None) -> None:
+        if error is None:
             self._session_release()
+        else:
+            self._session_break(error)
+        if self._session_executed:
+            self._session_conclude()
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
+        assert self._visitor_session is not None
         self._session_settled = True
         try:
-            self._session_headers()
+            if self._visitor_session.cookie_due is not CookieDue.KEEP:
+                self._session_headers()  # flush() does it too, but could not fail
         except Exception as error:
             self._session_break(error)
         else:
@@ -280,7 +283,7 @@ class SessionMixin(RequestHandler):
         return session.sealed is None and session.touched and session.modified
 
     def _session_conclude(self) -> None:
-        """Tell about changes that came after the commit."""
+        """Tell about changes that came after the commit, once all has been done."""
         if self._session_settled and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(_LATE))
@@ -290,9 +293,11 @@ class SessionMixin(RequestHandler):
         if self._headers_written:
             return
         if self._session_accessed:
-            CookieCarrier.of(self.application).vary(self)
+            vary(self)
         session = self._visitor_session
-        if session is None or not self._session_settled:
+        if session is None or session.cookie_due is CookieDue.KEEP:
+            return
+        if not self._session_settled:
             return
         try:
             CookieCarrier.of(self.application).put(self, session)

@@ -49,6 +49,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     _session_watchers: tuple[Watcher, ...] = ()
     _session_telling: asyncio.Future[None] | None = None
+    _session_is_open = False
 
     # -- for applications --------------------------------------------------------
 
@@ -65,6 +66,18 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         """
         self.close(_POLICY_VIOLATION, reason)
         return None
+
+    async def load_session(self) -> Session:
+        """Load the session, where ``session_autoload`` is False; return it.
+
+        Raises:
+            StoreError: The store failed, and ``session_on_store_error`` is "fail".
+        """
+        loaded = self._visitor_session is not None
+        session = await super().load_session()
+        if not loaded and self._session_is_open:
+            self._session_opened()
+        return session
 
     # -- the handshake -----------------------------------------------------------
 
@@ -99,32 +112,38 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Sent:
         """Finish the response as usual; with a 101, begin to watch the session."""
-        if self.get_status() != _SWITCHING_PROTOCOLS or self._visitor_session is None:
+        if self.get_status() != _SWITCHING_PROTOCOLS:
             return super().finish(chunk)
         if self._session_is_late():
             raise ResponseStarted(_LATE)
-        sent = super().finish(chunk)
-        # Tornado calls open() without a pause, so that comes first.
-        asyncio.get_running_loop().call_soon(self._session_opened)
-        return sent
+        self._session_is_open = True
+        if self._visitor_session is not None:
+            # Tornado calls open() without a pause, so that comes first.
+            asyncio.get_running_loop().call_soon(self._session_opened)
+        return super().finish(chunk)
+
+    def _session_absent(self) -> Session:
+        session = super()._session_absent()
+        session.outlives_request = self._session_is_open
+        return session
 
     def _session_opened(self) -> None:
-        session, watched = self._visitor_session, None
+        session = self._visitor_session
         assert session is not None
+        session.outlives_request = True
+        record, watched = session.record, None
         for watcher in self._session_watchers:
-            if session.record is not None and watcher.handle == session.handle:
+            if record is not None and watcher.handle == record.handle:
                 watched = watcher
         self._session_unwatch(spare=watched)
-        if self._on_close_called:
+        if record is None or watched is None or self._on_close_called:
             self._session_unwatch()
         elif session.ended:
-            self._session_end(UNKNOWN_REASON)
-        elif watched is not None and session.record is not None:
-            session.outlives_request = True
+            self._session_end(watched.reason or UNKNOWN_REASON)
+        else:
             if self.session_manager.config.touch_on_message:
                 self._session_touch_with(self.on_message)
-            meta = session.record.meta
-            self.session_manager.watch.arm(watched, meta, self._session_end)
+            self.session_manager.watch.arm(watched, record.meta, self._session_end)
 
     def _session_conclude(self) -> None:
         """A socket may leave changes unsaved: it has its own ways to save them."""

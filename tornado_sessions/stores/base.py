@@ -157,12 +157,10 @@ def merged_meta(meta: Meta, changes: Mapping[str, Any]) -> Meta:
     """Return *meta* with *changes*, where the monotonic fields never move back."""
     if not changes:
         return meta
-    forward = {
-        name: max(getattr(meta, name), changes[name])
-        for name in MONOTONIC_FIELDS
-        if name in changes
-    }
-    return msgspec.structs.replace(meta, **{**changes, **forward})
+    for name in MONOTONIC_FIELDS:
+        if name in changes and changes[name] < getattr(meta, name):
+            changes = {**changes, name: getattr(meta, name)}
+    return msgspec.structs.replace(meta, **changes)
 
 
 def merged_record(record: Record, change: Apply) -> Record | None:

@@ -5,6 +5,7 @@
     <directory>/<namespace>/records/3f/3fb2…    one file a session, named by a hash
     <directory>/<namespace>/principals/9a…/3fb2…  who has which; checked on read
     <directory>/<namespace>/locks/00 … 3f       a fixed set, so that none pile up
+    <directory>/<namespace>/ends/…              what ended in the last minute, and why
 
 A file is replaced as a whole, with ``fsync``, and its modification time is the expiry:
 sweeping need not read what has not expired.
@@ -31,6 +32,7 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
+    EndListener,
     Loaded,
     Outcome,
     Record,
@@ -39,15 +41,16 @@ from tornado_sessions.stores.base import (
     merged_record,
     unusable,
 )
-from tornado_sessions.stores.file_format import explained, locked
+from tornado_sessions.stores.file_ends import EndNotes, Seen
+from tornado_sessions.stores.file_format import explained, lock_of, locked
 from tornado_sessions.stores.file_index import PrincipalIndex, file_name
 from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
+from tornado_sessions.stores.polling import EndPolling, News
 from tornado_sessions.stores.url import path_from
 
 log = logging.getLogger("tornado_sessions")
 
 T = TypeVar("T")
-_LOCKS = 64
 _THREADS = 8
 
 
@@ -56,6 +59,9 @@ class FileStore(Store):
 
     What was acknowledged survives a crash. Reads take no lock; a change takes one of
     64 that all processes share.
+
+    Who listens for ends lists a directory of them, twice a second; while nobody
+    listens nobody does.
 
     Args:
         directory: Created if need be (0700), or a ``file:///`` URL.
@@ -79,6 +85,8 @@ class FileStore(Store):
         self._root = Path(path) / checked_namespace(namespace)
         self._files = RecordFiles(self._root)
         self._principals = PrincipalIndex(self._root / "principals")
+        self._ends = EndNotes(self._root / "ends")
+        self._polling = EndPolling[Seen]()
         self._threads: ThreadPoolExecutor | None = None
         self._shard = 0
 
@@ -99,7 +107,7 @@ class FileStore(Store):
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         by_lock: dict[str, list[int]] = {}
         for index, change in enumerate(changes):
-            by_lock.setdefault(_lock_of(file_name(change.handle)), []).append(index)
+            by_lock.setdefault(lock_of(file_name(change.handle)), []).append(index)
         outcomes: dict[int, Outcome | Exception] = {}
         work = [
             self._run(partial(self._commit_some, changes, group))
@@ -130,6 +138,17 @@ class FileStore(Store):
     async def clear(self) -> None:
         await self._run(self._clear)
 
+    async def listen(self, listener: EndListener) -> None:
+        await self.open()
+        threads = self._threads
+
+        async def look(place: Seen | None) -> News[Seen]:
+            if threads is None or threads is not self._threads:
+                raise StoreError("the store was closed; listen to it again")
+            return await self._in(threads, partial(self._ends.news, place))
+
+        await self._polling.tell(listener, look)
+
     # -- in the threads ----------------------------------------------------------
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -144,7 +163,7 @@ class FileStore(Store):
 
     def _prepare(self) -> None:
         self._root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in ("", "records", "principals", "locks"):
+        for folder in ("", "records", "principals", "locks", "ends"):
             (self._root / folder).mkdir(mode=0o700, exist_ok=True)
         self._root.chmod(0o700)
 
@@ -158,7 +177,7 @@ class FileStore(Store):
         self, changes: Sequence[Change], group: Sequence[int]
     ) -> dict[int, Outcome | Exception]:
         """Carry out changes that share a lock, in order."""
-        lock = _lock_of(file_name(changes[group[0]].handle))
+        lock = lock_of(file_name(changes[group[0]].handle))
         try:
             with self._locked(lock):
                 return {index: self._commit_one(changes[index]) for index in group}
@@ -184,7 +203,7 @@ class FileStore(Store):
             self._write(name, Record(change.handle, change.meta, dict(change.values)))
             return Outcome.APPLIED
         if record is not None and isinstance(change, Delete):
-            self._remove(name, record)
+            self._end(name, record, change)
             return Outcome.APPLIED
         if not isinstance(record, Record) or isinstance(change, Delete):
             return Outcome.GONE
@@ -203,6 +222,16 @@ class FileStore(Store):
         if record.meta.principal is not None:
             self._principals.add(record.meta.principal, name)
         self._files.write(name, record)
+
+    def _end(self, name: str, record: Loaded, change: Delete) -> None:
+        note = self._ends.begin(change.handle, change.reason)
+        try:
+            self._files.unlink(name)
+        finally:
+            self._ends.settle(note, ended=not self._files.exists(name))
+        # The disk is waited for at the end: each change to a directory after that
+        # would wait for what others are having written.
+        self._remove(name, record)
 
     def _remove(self, name: str, record: Loaded) -> None:
         self._files.remove(name)
@@ -229,7 +258,7 @@ class FileStore(Store):
         return found
 
     def _prune(self, principal: str, name: str) -> None:
-        with self._locked(_lock_of(name)):
+        with self._locked(lock_of(name)):
             record = self._live(name)
             theirs = isinstance(record, Record) and record.meta.principal == principal
             if not theirs and not isinstance(record, StoreError):
@@ -264,12 +293,12 @@ class FileStore(Store):
     def _sweep_one(self, entry: os.DirEntry[str]) -> bool:
         now, name = self.clock(), entry.name.removesuffix(PARTIAL)
         if entry.name != name:
-            with self._locked(_lock_of(name)):
+            with self._locked(lock_of(name)):
                 os.unlink(entry.path)
             return False
         if entry.stat().st_mtime > now:
             return False
-        with self._locked(_lock_of(name)):
+        with self._locked(lock_of(name)):
             record = self._files.read(name)
             if isinstance(record, StoreError):
                 raise record
@@ -283,13 +312,9 @@ class FileStore(Store):
         for shard in range(SHARDS):
             for name in self._files.names(shard):
                 try:
-                    with self._locked(_lock_of(name)):
+                    with self._locked(lock_of(name)):
                         self._remove(name, self._files.read(name))
                 except OSError as error:
                     failure = error
         if failure is not None:
             raise failure
-
-
-def _lock_of(name: str) -> str:
-    return f"{int(name[:2], 16) % _LOCKS:02x}"

@@ -16,6 +16,7 @@ from tornado_sessions.stores.base import Record
 
 MAGIC = b"TSF1"
 """Begins each file: what it is, and the version of its format."""
+_LOCKS = 64
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -85,6 +86,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_of(name: str) -> str:
+    """Return the name of the lock that the file *name* shares with others."""
+    return f"{int(name[:2], 16) % _LOCKS:02x}"
 
 
 @contextlib.contextmanager

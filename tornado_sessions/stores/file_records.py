@@ -58,10 +58,17 @@ class RecordFiles:
         sync_directory(path.parent)
 
     def remove(self, name: str) -> None:
-        """Remove the file *name*, if it is there."""
-        path = self._path(name)
-        path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        """Remove the file *name*, if it is there, for good."""
+        self.unlink(name)
+        sync_directory(self._path(name).parent)
+
+    def unlink(self, name: str) -> None:
+        """Remove the file *name*, if it is there, but do not wait for the disk."""
+        self._path(name).unlink(missing_ok=True)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the file *name* is there, as far as that can be told."""
+        return os.path.lexists(self._path(name))
 
     def entries(self, shard: int) -> list[os.DirEntry[str]]:
         """Return the files of a folder, unfinished ones too, and nobody else's."""

@@ -11,6 +11,7 @@ from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     Change,
     Clock,
+    EndListener,
     Loaded,
     Outcome,
     Record,
@@ -21,7 +22,9 @@ from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_changes import Changes
 from tornado_sessions.stores.mongo_client import ClientSource
 from tornado_sessions.stores.mongo_documents import is_handle, is_text, record_of
+from tornado_sessions.stores.mongo_ends import Ends, outdated
 from tornado_sessions.stores.mongo_indexes import make_indexes
+from tornado_sessions.stores.mongo_listening import listen, tell
 from tornado_sessions.stores.mongo_reads import fresh, fresh_if_primary
 
 _PAGE = 1000
@@ -37,6 +40,9 @@ class MongoStore(Store):
     the primary, and what was acknowledged survives a failover with ``w=majority``.
     Whose sessions a user has is always asked of the primary; and what the primary is
     asked it answers with all that was written, whatever the client's read concern.
+
+    The end of a session leaves a note for a minute or two, which others hear of: in a
+    replica set by a change stream, and else by looking for notes twice a second.
 
     Expired sessions are deleted by a TTL index. It is created on first use; where the
     user has no right to do that, a warning says what an administrator has to run, and
@@ -76,6 +82,8 @@ class MongoStore(Store):
         self._collection: Any = None
         self._fresh: Any = None
         self._loads: Any = None
+        self._ends = Ends()
+        self._listeners: list[EndListener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
@@ -106,11 +114,14 @@ class MongoStore(Store):
         documents = await self._select(self._loads, where, batch_size=len(asked) + 1)
         now = self.clock()
         found = {one["_id"]: record_of(one, now) for one in documents}
+        for listener in self._listeners:  # so that it knows why before it finds nothing
+            tell(listener, documents)
         return [found.get(handle) for handle in handles]
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         await self.open()
-        return await Changes(self._collection, self.clock).carry_out(changes)
+        doing = Changes(self._collection, self.clock, self._ends)
+        return await doing.carry_out(changes)
 
     async def find(self, principal: str) -> list[Record]:
         if not is_text(principal):
@@ -126,7 +137,7 @@ class MongoStore(Store):
         if limit < 1:
             return 0
         await self.open()
-        expired = {"expires_at": {"$lte": self.clock()}}
+        expired = outdated(self.clock())
         found = await self._select(
             self._fresh, expired, {"_id": 1}, limit=limit, batch_size=limit
         )
@@ -166,6 +177,14 @@ class MongoStore(Store):
     async def clear(self) -> None:
         await self.open()
         await answer_of(self._collection.delete_many({}))
+
+    async def listen(self, listener: EndListener) -> None:
+        await self.open()
+        self._listeners.append(listener)
+        try:
+            await listen(self._collection, listener)
+        finally:
+            self._listeners.remove(listener)
 
     async def _select(
         self,

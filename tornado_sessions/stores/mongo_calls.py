@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.mongo_driver import BSONError, BulkWriteError, PyMongoError
-from tornado_sessions.stores.mongo_errors import OTHER_LOOP, store_error
+from tornado_sessions.stores.mongo_errors import OTHER_LOOP, no_answer, store_error
 
 T = TypeVar("T")
 
@@ -16,8 +16,12 @@ _PATIENCE = 0.1
 """Seconds until a call is cancelled again."""
 
 
-async def answer_of(call: Awaitable[T]) -> T:
+async def answer_of(call: Awaitable[T], within: float | None = None) -> T:
     """Wait for *call*, which ends with whoever waits for it.
+
+    Args:
+        call: Of the driver.
+        within: Seconds that it may take; None = whoever waits has a deadline.
 
     Raises:
         StoreError: The driver failed; what to do, and the driver's error as the cause.
@@ -27,10 +31,13 @@ async def answer_of(call: Awaitable[T]) -> T:
     if task.get_loop() is not asyncio.get_running_loop():  # a future of Motor
         raise StoreError(f"MongoDB: {OTHER_LOOP}")
     try:
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=within)
     except asyncio.CancelledError:
         await ended(task)
         raise
+    if not task.done():
+        await ended(task)
+        raise no_answer()
     try:
         return task.result()
     except BulkWriteError:

@@ -26,6 +26,7 @@ from tornado_sessions.stores.mongo_driver import (
     InsertOne,
     UpdateOne,
 )
+from tornado_sessions.stores.mongo_ends import Ends, note_of
 from tornado_sessions.stores.mongo_errors import item_error, unconfirmed
 from tornado_sessions.stores.mongo_reads import fresh
 from tornado_sessions.stores.mongo_updates import NOT_AS_EXPECTED, update_of
@@ -35,6 +36,8 @@ Outcomes: TypeAlias = dict[int, "Outcome | Exception"]
 """What became of the changes at some positions of a batch."""
 
 Updates: TypeAlias = dict[int, tuple[Apply, UpdateOne]]
+Deletes: TypeAlias = dict[int, tuple[str, dict[str, Any]]]
+"""Handles, and the note that each is to leave."""
 
 _CLOCKS = "the clocks of the servers that write sessions differ; set them"
 _CONFLICT = Outcome.CONFLICT
@@ -57,7 +60,7 @@ class _Requests:
     def __init__(self, changes: Mapping[int, Change], now: float, clock: Clock) -> None:
         self.creates: dict[int, dict[str, Any]] = {}
         self.updates: Updates = {}
-        self.deletes: dict[int, str] = {}
+        self.deletes: Deletes = {}
         self.outcomes: Outcomes = {}
         for at, change in changes.items():
             try:
@@ -71,7 +74,7 @@ class _Requests:
         elif not is_handle(change.handle):
             self.outcomes[at] = Outcome.GONE
         elif isinstance(change, Delete):
-            self.deletes[at] = change.handle
+            self.deletes[at] = change.handle, note_of(change, clock)
         else:
             self.updates[at] = change, update_of(change, now, clock)
 
@@ -82,11 +85,13 @@ class Changes:
     Args:
         collection: Of PyMongo or of Motor: what is used of them is the same.
         clock: Tells what has expired.
+        ends: Ends sessions.
     """
 
-    def __init__(self, collection: Any, clock: Clock) -> None:
+    def __init__(self, collection: Any, clock: Clock, ends: Ends) -> None:
         self._collection = collection
         self._clock = clock
+        self._ends = ends
 
     async def carry_out(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         """Return what became of each of *changes*, as `Store.commit` does."""
@@ -193,20 +198,16 @@ class Changes:
 
     # -- delete ----------------------------------------------------------------------
 
-    async def _delete(self, handles: dict[int, str], now: float) -> Outcomes:
+    async def _delete(self, deletes: Deletes, now: float) -> Outcomes:
         # One command each, since the answer to many at once is a mere number.
         free = asyncio.Semaphore(_DELETES_AT_ONCE)
 
-        async def delete(handle: str) -> Outcome:
+        async def delete(handle: str, note: dict[str, Any]) -> Outcome:
             async with free:
-                call = self._collection.find_one_and_delete
-                found = await answer_of(call({"_id": handle}, {"expires_at": 1}))
-            expires_at = (found or {}).get("expires_at")
-            live = isinstance(expires_at, (int, float)) and expires_at > now
-            return Outcome.APPLIED if live else Outcome.GONE
+                return await self._ends.end(self._collection, handle, note, now)
 
-        outcomes = await all_of([delete(handle) for handle in handles.values()])
-        return dict(zip(handles, outcomes, strict=True))
+        outcomes = await all_of([delete(*one) for one in deletes.values()])
+        return dict(zip(deletes, outcomes, strict=True))
 
     async def _bulk(
         self, requests: Sequence[Any]

@@ -13,6 +13,7 @@ try:
     from bson.codec_options import CodecOptions, DatetimeConversion
     from bson.datetime_ms import DatetimeMS
     from bson.errors import BSONError
+    from bson.timestamp import Timestamp
     from pymongo import (
         AsyncMongoClient,
         DeleteOne,
@@ -57,6 +58,7 @@ __all__ = [
     "ReadConcern",
     "ReadPreference",
     "ServerSelectionTimeoutError",
+    "Timestamp",
     "UpdateOne",
     "WriteError",
     "encode",

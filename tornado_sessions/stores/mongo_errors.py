@@ -72,6 +72,11 @@ def wants_user(error: StoreError) -> bool:
     return _NO_USER in str(error)
 
 
+def no_answer() -> StoreError:
+    """Return what is raised if nobody wants to wait for the server any longer."""
+    return StoreError(f"MongoDB: {_NO_ANSWER}")
+
+
 def item_error(error: Mapping[str, Any]) -> StoreError:
     """Return what stands in the place of a change, for its part of a bulk write."""
     code = int(error["code"])

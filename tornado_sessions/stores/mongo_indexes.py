@@ -18,6 +18,7 @@ _INDEXES: dict[str, dict[str, Any]] = {
     "ttl": {"expireAfterSeconds": 0},
     "expires_at": {},  # for count and sweep, which go by the application's clock
     "principal": {"sparse": True},
+    "ended_at": {"sparse": True},  # for those who look for what has ended
 }
 _TOLERATED = {UNAUTHORIZED, 85, 86}
 """Not allowed to; IndexOptionsConflict, IndexKeySpecsConflict: it is there otherwise."""

@@ -12,6 +12,7 @@ from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     Change,
     Clock,
+    EndListener,
     Loaded,
     Outcome,
     Record,
@@ -19,11 +20,12 @@ from tornado_sessions.stores.base import (
     checked_namespace,
 )
 from tornado_sessions.stores.keeper import Keeper
-from tornado_sessions.stores.redis_calls import Calls
+from tornado_sessions.stores.redis_calls import MOST_IN_CALL, Calls
 from tornado_sessions.stores.redis_changes import SLACK, Operation, Operations
 from tornado_sessions.stores.redis_client import transport_of, transport_to
 from tornado_sessions.stores.redis_commit import Commits
-from tornado_sessions.stores.redis_errors import explained, named
+from tornado_sessions.stores.redis_ends import Ends
+from tornado_sessions.stores.redis_errors import NotAllowedError, explained, named
 from tornado_sessions.stores.redis_layout import Layout, records_of, text_of
 from tornado_sessions.stores.redis_scripts import COUNT, LOAD, RANGE
 from tornado_sessions.stores.redis_transport import Call, Transport
@@ -46,6 +48,9 @@ class RedisStore(Store):
 
     ``valkey://`` says the same as ``redis://``. All but ``namespace`` in the query of a
     URL is for redis-py, such as ``?socket_timeout=1``.
+
+    Who listens for ends has a connection of its own, beside those of the client's pool. In
+    two seconds it costs Redis one ``PING``.
 
     Args:
         client: A URL, or a client of ``redis.asyncio`` or of aioredis 2, which is never
@@ -84,6 +89,7 @@ class RedisStore(Store):
         self._calls = Calls(transport, self._layout)
         self._operations = Operations(self._layout, by_slot=transport.by_slot)
         self._commits = Commits(self._calls, self._operations)
+        self._ends = Ends(transport, self._layout.channel)
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -103,6 +109,11 @@ class RedisStore(Store):
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
         await self.open()
         places = [self._layout.place(handle) for handle in handles]
+        if not self._calls.by_slot and 0 < len(places) <= MOST_IN_CALL:
+            (reply,) = await self._calls.run(
+                [Call(LOAD, [key for _, key, _ in places])]
+            )
+            return await self._read(handles, reply)
         groups = self._calls.groups([slot for slot, _, _ in places])
         calls = [Call(LOAD, [places[number][1] for number in some]) for some in groups]
         loaded: list[Loaded] = [None] * len(handles)
@@ -176,6 +187,13 @@ class RedisStore(Store):
         await self.open()
         await self._calls.delete_all()
 
+    async def listen(self, listener: EndListener) -> None:
+        await self.open()
+        try:
+            await self._ends.tell(listener)
+        except NotAllowedError:
+            await super().listen(listener)
+
     async def _members(
         self, indexes: Sequence[bytes], lowest: bytes, highest: bytes, most: int = -1
     ) -> list[str]:
@@ -183,7 +201,7 @@ class RedisStore(Store):
         replies = await self._calls.ask(RANGE, indexes, lowest, highest, b"%d" % most)
         return [text_of(raw) for reply in replies for raw in reply[::2]]
 
-    async def _read(self, handles: list[str], reply: Any) -> list[Loaded]:
+    async def _read(self, handles: Sequence[str], reply: Any) -> list[Loaded]:
         """Return what a call that loads said of each of *handles*."""
         apart = len(handles) > 1
         if named(reply, "TryAgainError") and apart:
@@ -198,7 +216,7 @@ class RedisStore(Store):
         now = self.clock()
         return [_live(one, now) for one in records]
 
-    async def _read_apart(self, handles: list[str]) -> list[Loaded]:
+    async def _read_apart(self, handles: Sequence[str]) -> list[Loaded]:
         keys = [self._layout.place(handle)[1] for handle in handles]
         replies = await self._calls.run([Call(LOAD, [key]) for key in keys])
         each = zip(handles, replies, strict=True)

@@ -18,7 +18,7 @@ from tornado_sessions.stores.redis_transport import Call, Command, Transport
 
 log = logging.getLogger("tornado_sessions")
 
-_AT_ONCE = 64
+MOST_IN_CALL = 64
 """Records in one call: no other client of the server waits for much longer."""
 
 
@@ -30,6 +30,9 @@ class Answer(NamedTuple):
     """Whose index has yet to follow, if the operation could not see to it."""
     expires: bytes = b""
     """Until when the record lives; empty if it has ended."""
+
+
+_PLAIN = {letter: Answer(letter) for letter in "AGC"}
 
 
 class Calls:
@@ -44,21 +47,20 @@ class Calls:
         self._transport = transport
         self._layout = layout
         self._warned = False
-
-    @property
-    def by_slot(self) -> bool:
+        self.by_slot = transport.by_slot
         """True in a cluster."""
-        return self._transport.by_slot
 
     def groups(self, slots: Sequence[object]) -> list[list[int]]:
         """Return the numbers of the items that may share a call, by their *slots*."""
+        if not self.by_slot and 0 < len(slots) <= MOST_IN_CALL:
+            return [[*range(len(slots))]]
         together: dict[object, list[int]] = {}
         for number, slot in enumerate(slots):
             together.setdefault(slot if self.by_slot else 0, []).append(number)
         return [
-            numbers[start : start + _AT_ONCE]
+            numbers[start : start + MOST_IN_CALL]
             for numbers in together.values()
-            for start in range(0, len(numbers), _AT_ONCE)
+            for start in range(0, len(numbers), MOST_IN_CALL)
         ]
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
@@ -110,6 +112,8 @@ class Calls:
         self, operations: Sequence[Operation], now: float
     ) -> list[Answer | StoreError]:
         """Carry out *operations*; say what became of each."""
+        if not operations:
+            return []
         groups = self.groups([one.slot for one in operations])
         each = [[operations[number] for number in group] for group in groups]
         start = (b"%r" % now, b"%r" % SLACK, self._layout.channel)
@@ -125,11 +129,13 @@ class Calls:
     def _answers(self, reply: Any, expected: int) -> list[Answer | StoreError]:
         if isinstance(reply, Exception):
             return [explained(reply) for _ in range(expected)]
-        letters, unpublished, *said = reply
+        said: list[bytes]
+        letters, unpublished, *said = (reply, b"") if type(reply) is bytes else reply
         if unpublished:
             self._warn(unpublished)
         more = iter(said)
-        return [_answer(letter, more) for letter in letters.decode()]
+        each = letters.decode()
+        return [_PLAIN.get(letter) or _answer(letter, more) for letter in each]
 
     def _warn(self, error: bytes) -> None:
         if not self._warned:
@@ -154,4 +160,4 @@ def _answer(letter: str, more: Iterator[bytes]) -> Answer | StoreError:
         return explained(next(more).decode(errors="replace"))
     if letter == "O":
         return Answer("A", principal_of(next(more)), next(more))  # None: malformed
-    return Answer(letter)
+    raise ValueError(f"the script answered {letter!r}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,14 +15,16 @@ from tornado_sessions.stores.base import (
     Create,
     Delete,
 )
+from tornado_sessions.stores.redis_ends import end_message
 from tornado_sessions.stores.redis_layout import (
     Layout,
     meta_field,
-    raw_text,
     raw_value,
     value_field,
 )
 
+_NO_CLOCKS = dict.fromkeys(MONOTONIC_FIELDS, b"")
+_NONE = (b"0",)
 SLACK = 3600.0
 """Seconds for which an index keeps what is over: the clocks of servers differ."""
 
@@ -89,42 +90,42 @@ class Operations:
 
     def _create(self, change: Create) -> Operation:
         meta = change.meta
-        fields = [
-            (name.encode(), meta_field(name, value))
-            for name in META_FIELDS
-            if (value := getattr(meta, name)) is not None
-        ]
+        written: list[bytes] = []
+        for name in META_FIELDS:
+            value = getattr(meta, name)
+            if value is not None:
+                written += (name.encode(), meta_field(name, value))
         expires = meta_field("expires_at", meta.expires_at)
-        written = [*chain(*fields), *_values(change.values)]
+        _put_values(written, change.values)
         operation = self._on_record(b"create", change.handle, expires, *written)
         self._keep_index(operation, meta.principal, expires, first=True)
         return operation
 
     def _apply(self, change: Apply, now: float) -> Operation:
-        clocks = [
-            meta_field(name, change.meta[name]) if name in change.meta else b""
-            for name in ("expires_at", "last_seen_at")
-        ]
-        token = change.expect_token
+        clocks, written, removed = _meta_changes(change.meta)
+        token, expires = change.expect_token, clocks["expires_at"]
         expected = b"" if token is None else meta_field("token", token)
-        operation = self._on_record(b"apply", change.handle, *clocks, expected, b"")
+        number, key, raw = self._layout.place(change.handle)
+        args = [raw, expires, clocks["last_seen_at"], expected, b""]
+        keys = [key, self._layout.live[number]]
+        operation = Operation(b"apply", number, keys, args)
         principal = change.meta.get("principal", change.principal)
-        first = "principal" in change.meta
-        # Without an expiry a place is kept until the script tells the one that is there.
-        expires = clocks[0] or b"%r" % (now + SLACK)
-        self._keep_index(operation, principal, expires, first=first)
-        if principal is not None and (clocks[0] or not self._by_slot):
-            operation.args[4] = meta_field("principal", principal)
-        set_meta, unset_meta = _meta_changes(change.meta)
-        gone = [name for name in change.unset if name not in change.set]
-        unset = [*unset_meta, *map(value_field, gone)]
-        operation.args += _expectations(change.expect)
-        operation.args += [b"%d" % len(unset), *unset]
-        operation.args += [*set_meta, *_values(change.set)]
+        if principal is not None:
+            if expires or not self._by_slot:
+                args[4] = meta_field("principal", principal)
+            # Without an expiry a place is kept until the script tells the one there is.
+            until, first = expires or b"%r" % (now + SLACK), "principal" in change.meta
+            self._keep_index(operation, principal, until, first=first)
+        if change.unset:
+            gone = [name for name in change.unset if name not in change.set]
+            removed += map(value_field, gone)
+        _put_values(written, change.set)
+        args += _expectations(change.expect) if change.expect else _NONE
+        args += (b"%d" % len(removed), *removed, *written)
         return operation
 
     def _delete(self, change: Delete) -> Operation:
-        message = raw_text(change.handle) + b" " + raw_text(change.reason)
+        message = end_message(change.handle, change.reason)
         operation = self._on_record(b"delete", change.handle, b"", message)
         if change.principal is not None and not self._by_slot:
             operation.keys.append(self._layout.principal(change.principal))
@@ -154,8 +155,9 @@ class Operations:
             operation.index_first = first
 
 
-def _values(values: Mapping[str, bytes]) -> Iterable[bytes]:
-    return chain(*((value_field(k), raw_value(v)) for k, v in values.items()))
+def _put_values(written: list[bytes], values: Mapping[str, bytes]) -> None:
+    for name, value in values.items():
+        written += (value_field(name), raw_value(value))
 
 
 def _expectations(expect: Mapping[str, bytes | None]) -> list[bytes]:
@@ -166,17 +168,22 @@ def _expectations(expect: Mapping[str, bytes | None]) -> list[bytes]:
     return packed
 
 
-def _meta_changes(changes: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
-    """Return fields and values to set, and the fields to remove.
+def _meta_changes(
+    changes: Mapping[str, Any],
+) -> tuple[dict[str, bytes], list[bytes], list[bytes]]:
+    """Return the clocks, fields and values to set, and the fields to remove.
 
-    Without those that only move forward: the script compares them first.
+    The clocks only move forward: the script compares them first.
     """
+    clocks = dict(_NO_CLOCKS)
     written: list[bytes] = []
     removed: list[bytes] = []
     for name, value in changes.items():
         raw = meta_field(name, value)
-        if value is None:
+        if name in clocks:
+            clocks[name] = raw
+        elif value is None:
             removed.append(name.encode())
-        elif name not in MONOTONIC_FIELDS:
+        else:
             written += (name.encode(), raw)
-    return written, removed
+    return clocks, written, removed

@@ -26,7 +26,9 @@ idle connection was closed."""
 _ANSWER: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 2.0}
 """Seconds to connect and for an answer, unless the URL says otherwise, where somebody else
 can be asked: another node of the cluster, or a Sentinel for the new master. A single
-server has until the request's deadline."""
+server has until the request's deadline (`_PATIENT`)."""
+_PATIENT: dict[str, Any] = {"socket_timeout": None}
+"""Newer clients have a deadline of their own, and make a task for it with each command."""
 _QUIET_REASON = f"check port, database and options; {ESCAPED}"
 _SENTINEL = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 
@@ -98,9 +100,10 @@ def _server(scheme: str, parts: SplitResult) -> Transport:
     url = parts._replace(scheme=scheme).geturl()
     if scheme == "unix":  # which urllib writes without its two slashes
         url = f"unix://{parts.netloc}{parts.path}?{parts.query}"
-    pool = redis.asyncio.ConnectionPool.from_url(url, **_QUIET, **_nameless())
+    options = {**_QUIET, **_PATIENT, **_nameless()}
+    pool = redis.asyncio.ConnectionPool.from_url(url, **options)
     pool.make_connection()  # an option that it does not know is a TypeError
-    return PoolTransport(pool)
+    return PoolTransport(pool, ours=True)
 
 
 def _sentinel(scheme: str, parts: SplitResult) -> Transport:

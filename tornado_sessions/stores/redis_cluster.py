@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -58,6 +59,8 @@ class ClusterTransport(Transport):
         """Nodes that did not answer, and until when they are left alone."""
         self._heard: dict[str, float] = {}
         """When nodes last answered."""
+        self._turn = random.randrange(1 << 16)
+        """Whose turn it is to be listened to; not with every process the same node's."""
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         await self._client.initialize()
@@ -85,6 +88,17 @@ class ClusterTransport(Transport):
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
         await self._client.aclose()
+
+    async def source(self) -> Any:
+        await self._client.initialize()
+        nodes = sorted(self._client.get_primaries(), key=lambda node: node.name)
+        now = time.monotonic()
+        fine = [node for node in nodes if self._silent.get(node.name, 0.0) <= now]
+        self._turn += 1
+        return (fine or nodes)[self._turn % len(fine or nodes)]
+
+    def lost(self) -> None:
+        self._refresh()
 
     async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
         await self._client.initialize()

@@ -41,7 +41,8 @@ class Commits:
     ) -> list[Outcome | Exception]:
         """Do what `Store.commit` promises."""
         work = [self._operation(change, now) for change in changes]
-        work = await self._indexed_first(work, now)
+        if self._calls.by_slot:
+            work = await self._indexed_first(work, now)
         operations = [one for one in work if isinstance(one, Operation)]
         # These are indexed already: their index only has to know of the longer life.
         extended = [
@@ -83,22 +84,10 @@ class Commits:
         answers: Sequence[Answer | StoreError],
         now: float,
     ) -> None:
-        """Have indexes follow that no operation could name.
-
-        So it is if whoever asked did not know whose session it was, and in a cluster
-        where a session ended.
-        """
-        owed: list[Operation] = []
-        for operation, answer in zip(operations, answers, strict=False):
-            if isinstance(answer, StoreError) or answer.principal is None:
-                continue
-            handle = operation.args[0]
-            if answer.expires:
-                owed.append(
-                    self._operations.index(answer.principal, handle, answer.expires)
-                )
-            else:
-                owed.append(self._operations.unindex(answer.principal, handle))
+        """Have indexes follow that no operation could name."""
+        owed = self._owed(operations, answers)
+        if not owed and len(answers) == len(operations):
+            return
         try:
             done = await self._calls.perform(owed, now)
         except StoreError as error:
@@ -112,6 +101,26 @@ class Commits:
             log.warning(
                 "%d indexes by principal are behind: %s", len(failed), failed[0]
             )
+
+    def _owed(
+        self, operations: Sequence[Operation], answers: Sequence[Answer | StoreError]
+    ) -> list[Operation]:
+        """Return what is left to do if a change did not know whose session it was.
+
+        In a cluster also where a session ended.
+        """
+        owed: list[Operation] = []
+        for operation, answer in zip(operations, answers, strict=False):
+            if isinstance(answer, StoreError) or answer.principal is None:
+                continue
+            handle = operation.args[0]
+            if answer.expires:
+                owed.append(
+                    self._operations.index(answer.principal, handle, answer.expires)
+                )
+            else:
+                owed.append(self._operations.unindex(answer.principal, handle))
+        return owed
 
 
 def _is_error(answer: Answer | StoreError) -> bool:

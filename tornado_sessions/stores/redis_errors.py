@@ -59,6 +59,10 @@ _ADVICE = (
 )
 
 
+class NotAllowedError(StoreError):
+    """The user lacks a right."""
+
+
 class OutOfStepError(ConnectionError):
     """What was read is not the answer to what was sent; that connection is given up."""
 

@@ -48,7 +48,7 @@ class Layout:
     def __init__(self, namespace: str) -> None:
         self._start = namespace.encode() + b":"
         self.channel = self._start + b"ended"
-        """Where the end of each session is published, as ``handle reason``."""
+        """Where the end of each session is published; see `redis_ends`."""
         self.everything = self._start + b"*"
         """The pattern of all keys."""
         self.live = tuple(self._start + tag for tag in TAGS)
@@ -61,7 +61,7 @@ class Layout:
 
     def place(self, handle: str) -> tuple[int, bytes, bytes]:
         """Return the number of its tag, the key of its record, and *handle* as bytes."""
-        raw = raw_text(handle)
+        raw = handle.encode("utf-8", "surrogatepass")
         number = crc32(raw) & 0xFF
         return number, self._records[number] + raw, raw
 
@@ -87,7 +87,7 @@ def principal_of(raw: bytes) -> str | None:
 
 def value_field(name: str) -> bytes:
     """Return the name of the field that holds the value of the key *name*."""
-    return b":" + raw_text(name)
+    return (":" + name).encode("utf-8", "surrogatepass")
 
 
 def raw_value(value: bytes) -> bytes:
@@ -97,15 +97,14 @@ def raw_value(value: bytes) -> bytes:
     return value
 
 
-def records_of(
-    handles: Sequence[str], reply: Sequence[bytes]
-) -> list[Record | str | None]:
+def records_of(handles: Sequence[str], reply: bytes) -> list[Record | str | None]:
     """Return the record of each handle, None, or the error that Redis has with it.
 
     Raises:
         CodecError: One of them is malformed.
     """
-    packed, blob = reply
+    size, _, rest = reply.partition(b" ")
+    packed, blob = rest[: int(size)], rest[int(size) :]
     try:
         entries = _entries.decode(packed)
         records: list[Record | str | None] = []
@@ -129,6 +128,7 @@ def _values(sizes: list[int], blob: bytes, at: int) -> tuple[dict[str, bytes], i
     for name_size in each:
         middle = at + name_size
         end = middle + next(each)
-        values[text_of(blob[at:middle])] = blob[middle:end]
+        name = blob[at:middle].decode("utf-8", "surrogatepass")
+        values[name] = blob[middle:end]
         at = end
     return values, at

@@ -1,8 +1,8 @@
 """What runs inside Redis.
 
 A script is atomic, so what a change checks still holds when it writes. Those for records
-take a whole batch, and pack their answer into few strings: reading it piece by piece is
-what costs most in a client.
+take a whole batch, and pack their answer into one string if they can: reading it piece by
+piece is what costs most in a client.
 
 The first of ARGV is a mark, with which the answer begins: so it is known to be the one to
 this call. No script reaches for a key that it was not given, so they run on a cluster too.
@@ -30,7 +30,8 @@ class Script:
 LOAD = Script(
     """
 -- KEYS: records; ARGV: mark
--- Returns {mark, '[[{meta},[size,…]],null,"error"]', names and values in one string}
+-- Returns in one string: mark, size of the next, '[[{meta},[size,…]],null,"error"]', names
+-- and values
 local entries, parts = {}, {}
 for i, key in ipairs(KEYS) do
   local hash = redis.pcall('HGETALL', key)
@@ -54,7 +55,8 @@ for i, key in ipairs(KEYS) do
     entries[i] = '[{' .. table.concat(meta, ',') .. '},[' .. table.concat(sizes, ',') .. ']]'
   end
 end
-return {ARGV[1], '[' .. table.concat(entries, ',') .. ']', table.concat(parts)}
+local packed = '[' .. table.concat(entries, ',') .. ']'
+return ARGV[1] .. ' ' .. #packed .. ' ' .. packed .. table.concat(parts)
 """
 )
 
@@ -94,6 +96,7 @@ COMMIT = Script(
 --   what the letters E and O need to say, …}
 --   A applied, G gone, C conflict, E error (message),
 --   O applied, and an index by principal is to follow (principal, expiry or '')
+-- If the letters say it all: mark and letters, in one string
 local now, slack, channel = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local said = {ARGV[1], '', ''}
 
@@ -268,6 +271,7 @@ while at <= #words do
   letters[#letters + 1] = letter
 end
 said[2] = table.concat(letters)
+if #said == 3 and said[3] == '' then return said[1] .. ' ' .. said[2] end
 return said
 """
 )

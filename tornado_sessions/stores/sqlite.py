@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tornado_sessions.errors import CodecError, ConfigurationError
+from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     META_FIELDS,
@@ -21,6 +20,7 @@ from tornado_sessions.stores.base import (
     Clock,
     Create,
     Delete,
+    EndListener,
     Loaded,
     Outcome,
     Record,
@@ -28,12 +28,15 @@ from tornado_sessions.stores.base import (
     checked_namespace,
     unusable,
 )
+from tornado_sessions.stores.polling import EndPolling, News
 from tornado_sessions.stores.sqlite_connection import (
+    ITEM_ERRORS,
     Connection,
     Database,
     Snapshot,
     Transaction,
 )
+from tornado_sessions.stores.sqlite_ends import EndTable
 from tornado_sessions.stores.sqlite_rows import blob, is_text, raw_value, record_of
 from tornado_sessions.stores.sqlite_schema import migrate, tables
 from tornado_sessions.stores.url import path_from
@@ -43,17 +46,6 @@ T = TypeVar("T")
 _AT_ONCE = 1000
 """Handles that one query names: SQLite takes a limited number of parameters."""
 _COLUMNS = ", ".join(META_FIELDS)
-_ITEM_ERRORS = (
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    AttributeError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
-"""What an unusable item raises, as opposed to a database in trouble."""
 
 
 class SQLiteStore(Store):
@@ -61,6 +53,9 @@ class SQLiteStore(Store):
 
     What was acknowledged survives a crash. All commits that are asked for while one
     transaction is under way go into the next one together, with one ``fsync``.
+
+    Who listens for ends asks a table for them, twice a second, in one query; while
+    nobody listens nobody asks.
 
     Args:
         path: The database file, or a ``sqlite:///`` URL. Its directory must exist.
@@ -86,6 +81,8 @@ class SQLiteStore(Store):
             )
         self._namespace = checked_namespace(namespace)
         self._tables = tables(self._namespace)
+        self._ends = EndTable(self._tables["ends"])
+        self._polling = EndPolling[int]()
         self._busy_timeout = busy_timeout
         self._writer: Connection | None = None
         self._reader: Connection | None = None
@@ -149,6 +146,17 @@ class SQLiteStore(Store):
     async def clear(self) -> None:
         await self._write(self._clear)
 
+    async def listen(self, listener: EndListener) -> None:
+        await self.open()
+        reader = self._reader
+
+        async def look(place: int | None) -> News[int]:
+            if reader is None or reader is not self._reader:
+                raise StoreError("the store was closed; listen to it again")
+            return await reader.run(lambda db: self._ends.news(db, place))
+
+        await self._polling.tell(listener, look)
+
     # -- in the connections' threads ---------------------------------------------
 
     async def _read(self, work: Callable[[Database], T]) -> T:
@@ -194,7 +202,7 @@ class SQLiteStore(Store):
         try:
             with Transaction(db):
                 return [self._carry_out(db, change) for change in changes]
-        except _ITEM_ERRORS as error:
+        except ITEM_ERRORS as error:
             if len(changes) == 1:
                 return [unusable(error)]
             # One item is at fault: its neighbours go without it (R1).
@@ -207,7 +215,7 @@ class SQLiteStore(Store):
         if not is_text(change.handle):
             return Outcome.GONE
         if isinstance(change, Delete):
-            return self._delete(db, change.handle, now)
+            return self._end(db, change, now)
         return self._apply(db, change, now)
 
     def _create(self, db: Database, change: Create, now: float) -> Outcome:
@@ -268,6 +276,12 @@ class SQLiteStore(Store):
     ) -> None:
         query = self._sql("INSERT OR REPLACE INTO {values} VALUES (?, ?, ?)")
         db.executemany(query, [(handle, blob(k), raw_value(v)) for k, v in items])
+
+    def _end(self, db: Database, change: Delete, now: float) -> Outcome:
+        outcome = self._delete(db, change.handle, now)
+        if outcome is Outcome.APPLIED:
+            self._ends.add(db, change.handle, change.reason)
+        return outcome
 
     def _delete(self, db: Database, handle: str, now: float) -> Outcome:
         query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,9 +16,24 @@ from tornado_sessions.errors import StoreError
 T = TypeVar("T")
 Database = sqlite3.Connection
 
+ITEM_ERRORS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    AttributeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What an unusable item raises, as opposed to a database in trouble."""
+
 
 class Connection:
-    """A connection and the one thread that uses it, both made when first needed."""
+    """A connection and the one thread that uses it, both made when first needed.
+
+    They end with it, if nobody closes it: a store may be dropped, or its loop end.
+    """
 
     def __init__(self, path: str, busy_timeout: float) -> None:
         self._path = path
@@ -37,7 +53,9 @@ class Connection:
     def _run(self, work: Callable[[Database], T]) -> T:
         try:
             if self._db is None:
-                self._db = self._connect()
+                self._db = db = self._connect()
+                # Not __del__: among garbage, the database might come before us.
+                weakref.finalize(self, db.close)
             return work(self._db)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(_explained(error, self._path)) from error
@@ -49,6 +67,7 @@ class Connection:
             timeout=self._busy_timeout,
             isolation_level=None,  # transactions are begun and ended by us
             cached_statements=512,
+            check_same_thread=False,  # it is closed by whoever drops us
         )
         db.text_factory = _text
         try:

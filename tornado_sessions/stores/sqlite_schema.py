@@ -24,6 +24,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE INDEX {by_principal} ON {records} (principal)
             WHERE principal IS NOT NULL""",
     ),
+    (
+        """CREATE TABLE {ends} (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, handle TEXT NOT NULL,
+            reason TEXT NOT NULL, at REAL NOT NULL
+        )""",
+    ),
 )
 """What takes the schema from version n to n + 1. Only ever appended to."""
 
@@ -33,7 +39,7 @@ _VERSIONS = """CREATE TABLE IF NOT EXISTS "tornado_sessions/schema"
 
 def tables(namespace: str) -> dict[str, str]:
     """Return the quoted names of what belongs to *namespace*, which holds no quote."""
-    names = ("records", "values", "by_expiry", "by_principal")
+    names = ("records", "values", "by_expiry", "by_principal", "ends")
     return {name: f'"{namespace}/{name}"' for name in names}
 
 

@@ -1,0 +1,143 @@
+"""The ends of the last minute, as small files: what the other processes hear of.
+
+::
+
+    ends/00000001795430400123456-4f1c…          a session that has ended, and why
+    ends/00000001795430400123456-4f1c….ending   one that is about to be removed
+
+**The order.** The note is written first, as *ending*; then the record is removed; then
+the note is renamed. Listeners tell of either name once. So whoever is killed in between
+leaves a note that is told, even if the session was not removed any more: it may be too
+much, and is never too little. The first name alone would be too little: who came after
+it was told, and before the record was removed, would find a live session and hear
+nothing more. Nothing is synchronised with the disk, since a loss of power ends those who
+listen as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tornado_sessions.stores.file_format import explained
+from tornado_sessions.stores.polling import AT_ONCE, PRUNE_EVERY, RETENTION, News
+
+log = logging.getLogger("tornado_sessions")
+
+_ENDING = ".ending"
+_NAME = re.compile(rf"(\d{{20}})-[0-9a-f]{{16}}(?:{re.escape(_ENDING)})?")
+_PER_SECOND = 1_000_000
+# Made once and here: msgspec crashes if threads work out the same type at once.
+_decode = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was there at the last look, and when that was: no more than is kept."""
+
+    names: frozenset[str]
+    at: float
+
+
+class EndNotes:
+    """The notes in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prune_at = -math.inf
+
+    def begin(self, handle: str, reason: str) -> Path | None:
+        """Note that the session *handle* is about to be removed.
+
+        Returns:
+            What `settle` needs; None if there is no note, since the disk refused it.
+            The session ends nevertheless, and the log says who does not hear of it.
+        """
+        texts = [text.encode("utf-8", "surrogatepass") for text in (handle, reason)]
+        stamp = f"{int(time.time() * _PER_SECOND):020d}"
+        note = self._folder / f"{stamp}-{secrets.token_hex(8)}{_ENDING}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        try:
+            with open(os.open(note, flags, 0o600), "wb") as file:
+                file.write(msgspec.msgpack.encode(texts))
+        except OSError as error:
+            self._warn(note, error)
+            with contextlib.suppress(OSError):  # it may not even have been made
+                note.unlink()
+            return None
+        return note
+
+    def settle(self, note: Path | None, *, ended: bool) -> None:
+        """Say of a note that the session has ended, or take the note back."""
+        if note is None:
+            return
+        try:
+            if ended:
+                note.rename(note.with_suffix(""))
+            else:
+                note.unlink()
+        except OSError as error:
+            self._warn(note, error)
+        if time.monotonic() >= self._prune_at:
+            self._prune_at = time.monotonic() + PRUNE_EVERY
+            self._prune()
+
+    def news(self, place: Seen | None) -> News[Seen]:
+        """Return what has ended since the look at *place*.
+
+        Raises:
+            OSError: The directory cannot be listed.
+        """
+        now, names = time.time(), self._names()
+        if place is None:  # what is ending now may be there when it is looked at
+            settled = frozenset(n for n in names if not n.endswith(_ENDING))
+            return News(Seen(settled, now), [])
+        unseen = sorted(names - place.names)
+        notes = {name: self._read(name) for name in unseen[:AT_ONCE]}
+        bad = {name for name, note in notes.items() if note is None}
+        # One that is being written at this moment is read the next time.
+        unwritten = {name for name in bad if name.endswith(_ENDING)}
+        seen = (place.names & names) | (notes.keys() - unwritten)
+        # What is pruned is decided by the wall clock, and so is whether it was unseen.
+        paused = abs(now - place.at) > RETENTION / 2
+        ends = [note for note in notes.values() if note is not None]
+        more = len(unseen) > AT_ONCE
+        return News(Seen(seen, now), ends, paused or bad != unwritten, more)
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(filter(_NAME.fullmatch, os.listdir(self._folder)))
+
+    def _read(self, name: str) -> tuple[str, str] | None:
+        try:
+            handle, reason = _decode((self._folder / name).read_bytes())
+            return (
+                handle.decode("utf-8", "surrogatepass"),
+                reason.decode("utf-8", "surrogatepass"),
+            )
+        except FileNotFoundError:  # renamed meanwhile, or gone
+            settled = name.removesuffix(_ENDING)
+            return None if settled == name else self._read(settled)
+        except (OSError, ValueError, msgspec.MsgspecError):
+            return None
+
+    def _prune(self) -> None:
+        with contextlib.suppress(OSError):  # the next time, then
+            for name in self._names():
+                age = time.time() - int(name[:20]) / _PER_SECOND
+                if abs(age) > RETENTION:
+                    (self._folder / name).unlink(missing_ok=True)
+
+    def _warn(self, note: Path, error: OSError) -> None:
+        log.warning(
+            "other processes may not hear that a session ended: %s",
+            explained(error, note.parent),
+        )
