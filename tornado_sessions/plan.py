@@ -227,7 +227,7 @@ class Planner:
             )
         )
         plan.has_data, plan.ticket = True, plan.session.ticket
-        if self._cookie_due(plan.session, meta):
+        if self._outlives(plan.session):  # as _cookie_due: the expiry moves
             plan.due = CookieDue.SEND
 
     def _data(self, session: Session) -> tuple[dict[str, bytes], frozenset[str]]:
@@ -281,11 +281,14 @@ class Planner:
         return record.meta.token
 
     def _cookie_due(self, session: Session, meta: Mapping[str, Any]) -> bool:
-        persistent = session.persistent
-        if persistent is None:
-            persistent = self._config.persistent
         resign = session.ticket is not None and session.ticket.resign
-        return resign or "persistent" in meta or ("expires_at" in meta and persistent)
+        moved = "expires_at" in meta and self._outlives(session)
+        return resign or "persistent" in meta or moved
+
+    def _outlives(self, session: Session) -> bool:
+        """Tell whether the cookie outlives the browser."""
+        persistent = session.persistent
+        return self._config.persistent if persistent is None else persistent
 
     def _deliverable(self, visit: Visit) -> bool:
         if visit.started:

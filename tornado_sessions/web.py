@@ -28,7 +28,6 @@ from tornado_sessions.held import (
     run_immediately,
 )
 from tornado_sessions.manager import SessionManager
-from tornado_sessions.plan import Plan
 from tornado_sessions.session import NO_INTENTS, Session
 
 _NOT_STORED = "the session could not be stored"
@@ -196,12 +195,9 @@ class SessionMixin(RequestHandler):
         """Call *real*, the inherited finish or flush, once the session is stored."""
         if self._session_held is None and not self._session_settled:
             try:
-                plan = self._session_commit(finishing=finishing)
+                self._session_commit(finishing=finishing)
             except SessionError as error:
                 return self._session_refuse(error)
-            if plan is not None:
-                self._session_held = HeldResponse()
-                self.session_manager.perform_soon(plan, self._session_answered)
         if self._session_held is not None:
             # _finished keeps the verb from running after prepare(), and write() out.
             self._finished = self._finished or finishing
@@ -210,8 +206,8 @@ class SessionMixin(RequestHandler):
             self._session_headers()
         return real()
 
-    def _session_commit(self, *, finishing: bool) -> Plan | None:
-        """Store the session at once, or return the plan that has to be waited for."""
+    def _session_commit(self, *, finishing: bool) -> None:
+        """Store the session at once, or hold the response until that is done."""
         session, manager = self._visitor_session, self.session_manager
         assert session is not None
         plan = manager.plan(session, discard=self.get_status() >= 500)
@@ -219,12 +215,13 @@ class SessionMixin(RequestHandler):
         session.intents = NO_INTENTS
         if finishing or plan.dropped:
             session.stored.close()
+        if plan.changes and not manager.store.immediate:
+            self._session_held = HeldResponse()
+            manager.perform_soon(plan, self._session_answered)
+            return
         if not plan.idle:
-            if plan.changes and not manager.store.immediate:
-                return plan
             run_immediately(manager.perform(plan))
         self._session_settled = True
-        return None
 
     def _session_answered(self, error: Exception | None) -> None:
         if error is None:
