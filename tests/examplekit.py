@@ -21,10 +21,29 @@ ROOT = Path(__file__).parent.parent
 # Last, so that an installed tornado_sessions wins over the working tree.
 sys.path.append(str(ROOT))
 
-from tornado_sessions import SessionManager  # noqa: E402
+from tornado_sessions import SessionManager, StoreError  # noqa: E402
+from tornado_sessions.stores.memory import MemoryStore  # noqa: E402
 
 SECRET = "only for the tests, and long enough for that"
 PATIENCE = 20.0
+
+
+class FragileStore(MemoryStore):
+    """A store that can be told to be out of reach."""
+
+    broken = False
+
+    async def load(self, handles):
+        self.check()
+        return await super().load(handles)
+
+    async def commit(self, changes):
+        self.check()
+        return await super().commit(changes)
+
+    def check(self):
+        if self.broken:
+            raise StoreError("out of reach for the test")
 
 
 class Page:

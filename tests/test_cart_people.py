@@ -6,8 +6,7 @@ import re
 import pytest
 
 from cart_visitor import FULL, fill, serve_here
-from tornado_sessions import StoreError
-from tornado_sessions.stores.memory import MemoryStore
+from examplekit import FragileStore
 
 
 async def test_order(customer):
@@ -139,24 +138,6 @@ async def test_no_such_page(customer):
 
     page = await customer.get("/")
     assert page.notes == [("success", "Gale kite is in your cart.")]
-
-
-class FragileStore(MemoryStore):
-    """A store that can be told to be out of reach."""
-
-    broken = False
-
-    async def load(self, handles):
-        self.check()
-        return await super().load(handles)
-
-    async def commit(self, changes):
-        self.check()
-        return await super().commit(changes)
-
-    def check(self):
-        if self.broken:
-            raise StoreError("out of reach for the test")
 
 
 async def test_store_out_of_reach(tmp_path):
