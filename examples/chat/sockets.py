@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import sqlite3
 from typing import Any
@@ -19,6 +20,7 @@ MAX_TEXT = 500
 MAX_NONCE = 40
 NOT_ALLOWED, TRY_LATER = 1008, 1013  # close codes of RFC 6455
 LOOK_AT_DEVICES_EVERY = 1.0
+log = logging.getLogger(__name__)
 
 
 class Socket(InChat, WebSocketSessionMixin, WebSocketHandler):
@@ -152,9 +154,12 @@ class DevicesSocket(Socket):
 
     shown: list[Device] | None = None
 
+    def initialize(self) -> None:
+        """Be ready to be closed, which may come before the socket is open."""
+        self.looking = PeriodicCallback(self.look, LOOK_AT_DEVICES_EVERY * 1000)
+
     def open(self) -> None:
         super().open()
-        self.looking = PeriodicCallback(self.look, LOOK_AT_DEVICES_EVERY * 1000)
         if self.name:
             self.looking.start()
 
@@ -162,7 +167,11 @@ class DevicesSocket(Socket):
         """Send the list, if it is another than before."""
         if self.session.principal != self.name:
             return  # it ends right now
-        devices = await self.my_devices()
+        try:
+            devices = await self.my_devices()
+        except (StoreError, sqlite3.Error) as error:
+            log.warning("the devices cannot be listed now: %s", error)
+            return
         if devices != self.shown:
             self.shown = devices
             html = self.render_string("device_list.html", devices=devices)

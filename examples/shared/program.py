@@ -21,6 +21,8 @@ from tornado_sessions import ConfigurationError, SessionManager, StoreError
 from .secret import ExampleError, secret_for
 
 CANNOT_START = 2
+MAX_BODY = 64 * 1024
+"""Bytes of a form: more is not even read. Tornado's own limit is 100 MB."""
 
 
 def nothing_more(_app: Application) -> AbstractAsyncContextManager[None]:
@@ -76,7 +78,7 @@ class Program:
         async with SessionManager.of(app) as manager, self.around(app):
             await manager.count()  # a database that cannot be reached is found out now
             sockets = bind_sockets(options.port, options.host)
-            server = HTTPServer(app)
+            server = HTTPServer(app, max_body_size=MAX_BODY)
             server.add_sockets(sockets)
             self.announce(sockets[0].getsockname(), options.store, where)
             await stopped.wait()

@@ -7,7 +7,7 @@ const STEADY = 5_000; // a connection that lasted so long was a good one
 
 const REASONS = {
   destroyed: ["You logged out", "It was in this browser, perhaps in another tab."],
-  revoked: ["This session was ended from another device", "If that was not you: there is no password here, so anybody may give your name."],
+  revoked: ["Logged out from another device", "Somebody ended this session on their page of devices. If that was not you: this example asks for no password."],
   idle: ["Your session expired", "It was not used for a long time."],
   absolute: ["Your session expired", "A session lasts for two weeks at most."],
   evicted: ["Too many devices", "You logged in on one device more than allowed, and this session was the oldest."],
@@ -72,9 +72,10 @@ export function live(path, { opened, heard, over }) {
 
   function end(reason) {
     show("over", "Logged out");
-    const [title, why] = REASONS[reason] ?? ["This session was ended", reason];
+    const [title, why] = REASONS[reason] ?? ["This session was ended", "Log in again to go on."];
     const unsent = over();
     const dialog = document.getElementById("ended");
+    document.getElementById("ended-reason").textContent = `${OVER} ${reason}`;
     document.getElementById("ended-title").textContent = title;
     document.getElementById("ended-why").textContent = why;
     document.getElementById("unsent").hidden = !unsent.length;
