@@ -33,6 +33,14 @@ class FragileStore(MemoryStore):
 
     broken = False
 
+    def __init__(self):
+        super().__init__()
+        self.refused = asyncio.Event()
+
+    async def find(self, principal):
+        self.check()
+        return await super().find(principal)
+
     async def load(self, handles):
         self.check()
         return await super().load(handles)
@@ -43,6 +51,7 @@ class FragileStore(MemoryStore):
 
     def check(self):
         if self.broken:
+            self.refused.set()
             raise StoreError("out of reach for the test")
 
 
