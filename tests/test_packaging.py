@@ -195,9 +195,9 @@ def test_public_names_are_documented(name):
         assert (value.__doc__ or "").strip()
 
 
-def test_the_readme_has_its_two_commands():
-    """The README marks two commands of one line: the shop and the tests."""
-    assert list(commands()) == ["shop-command", "test-command"]
+def test_the_readme_has_its_commands():
+    """The README marks three commands of one line: the shop, the chat and the tests."""
+    assert list(commands()) == ["shop-command", "chat-command", "test-command"]
     assert all("\n" not in command for command in commands().values())
 
 
