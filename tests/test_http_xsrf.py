@@ -450,6 +450,11 @@ async def test_forged_cookies_are_told_of_once():
         assert (await send(visitor, token, "login:alice"))[0] == 200
         assert site.kinds[:2] == [("refused", "malformed")] * 2
         assert site.kinds[2][0] == "created"
+        site.events.clear()
+        manual = site.visitor(session=signed("not a ticket"))
+        token = await form_of(manual, "/manual")
+        assert (await send(manual, token, "login:alice", path="/manual"))[0] == 200
+        assert site.kinds[:3] == [("refused", "malformed")] * 2 + [("created", None)]
 
 
 async def test_a_dead_session_does_not_lock_out():
