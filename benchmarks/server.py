@@ -104,7 +104,7 @@ class ByPath(Router):
         self._applications = {
             path: Application(
                 [(path, handler, arguments)],
-                cookie_secret="a secret for benchmarks only",
+                cookie_secret="a secret for benchmarks only, and long enough",
                 session_manager=manager,
             )
             for path, handler, arguments in (
