@@ -175,7 +175,7 @@ def _application(
 ) -> Application:
     return Application(
         [(path, handler, arguments)],
-        cookie_secret="a secret for benchmarks only",
+        cookie_secret="a secret for benchmarks only, and long enough",
         session_manager=manager,
     )
 
