@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     database_cost,
+    encryption_cost,
     memory_store,
     open_sockets,
     request_cost,
@@ -26,7 +27,7 @@ from benchmarks.report import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1")
+RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1", "S9")
 _TOGETHER = "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together)"
 
 
@@ -75,6 +76,9 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     if only in (None, "W1"):
         sockets = open_sockets.QUICK if quick else open_sockets.FULL
         rows += await open_sockets.measure(sockets, show_progress)
+    if only in (None, "S9"):
+        size = encryption_cost.QUICK if quick else encryption_cost.FULL
+        rows += await encryption_cost.measure(size, show_progress)
     return rows
 
 

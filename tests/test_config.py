@@ -35,7 +35,7 @@ def test_defaults():
     )
     assert config.cookie_kwargs == {"path": "/", "samesite": "Lax"}
     assert config.max_record_bytes == 256 * 1024
-    assert config.on_store_error == "fail"
+    assert (config.on_store_error, config.on_reuse) == ("fail", "end")
     assert isinstance(config.codec, JSONCodec)
 
 
@@ -163,7 +163,7 @@ def test_the_name_that_the_browser_sees(given_settings, name):
     ],
 )
 def test_what_a_browser_would_refuse_is_refused_at_start(wrong):
-    """K3, S8: impossible cookies, limits and what this release does not have."""
+    """K3, S8: impossible cookies, limits and keys."""
     with pytest.raises(ConfigurationError):
         SessionConfig(**wrong)
 

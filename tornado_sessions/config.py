@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import difflib
 import http.cookies
+import importlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tornado_sessions.codecs import Codec, codec_from
 from tornado_sessions.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 PREFIX = "session_"
 _RESERVED = http.cookies.Morsel[str]()
 MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
+_ENCRYPTION = "tornado_sessions.encryption"
 _DAY = 86400.0
+_CHOICES = {"on_store_error": ("fail", "anonymous"), "on_reuse": ("end", "ignore")}
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
 
@@ -56,14 +62,21 @@ class SessionConfig:
     rotate_grace: float = 30.0
     """How long a replaced token stays good after its successor was first seen."""
 
+    on_reuse: Literal["end", "ignore"] = "end"
+    """When a replaced token comes back that is no longer good, so that somebody has a
+    copy of the cookie: "end" = the session ends for both; "ignore" = whoever comes with
+    it is refused, and the session goes on. Both raise the event "reuse"."""
+
     persistent: bool = False
     """Whether the cookie outlives the browser; `Session.persistent` overrides it."""
 
     codec: Codec = "json"  # type: ignore[assignment]  # resolved in __post_init__
     """How values become bytes: "json" or an object with ``encode`` and ``decode``."""
 
-    encryption_keys: None = None
-    """Reserved: encryption at rest is not part of this release."""
+    encryption_keys: Keyring | None = None
+    """Keys that values are encrypted with, the newest first: the first one writes, each
+    one reads. Each is 32 random bytes, or as a str what ``secrets.token_urlsafe(32)``
+    gives. None = values are stored as they are."""
 
     max_record_bytes: int = 256 * 1024
     """A session whose keys and encoded values are larger is refused."""
@@ -93,9 +106,14 @@ class SessionConfig:
         if self.rotate_after is not None:
             self._keep("rotate_after", _seconds("rotate_after", self.rotate_after))
         self._keep("codec", codec_from(self.codec))
+        if self.encryption_keys is not None:
+            encryption = importlib.import_module(_ENCRYPTION)  # needs an extra
+            keyring = encryption.keyring_from(self.encryption_keys)
+            self._keep("encryption_keys", keyring)
         self._keep("cookie_kwargs", _cookie_kwargs(self.cookie_kwargs))
         self._check_cookie()
         self._check_choices()
+        self._check_limits()
 
     def _keep(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -131,17 +149,17 @@ class SessionConfig:
         for name in ("persistent", "touch_on_message"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
-        if self.on_store_error not in ("fail", "anonymous"):
-            raise _wrong("on_store_error", self.on_store_error, '"fail" or "anonymous"')
+        for name, (one, other) in _CHOICES.items():
+            if getattr(self, name) not in (one, other):
+                raise _wrong(name, getattr(self, name), f'"{one}" or "{other}"')
+
+    def _check_limits(self) -> None:
         if not _is_count(self.max_record_bytes):
             limit = self.max_record_bytes
             raise _wrong("max_record_bytes", limit, "a number of bytes, 1 or more")
         most = self.max_per_principal
         if most is not None and not _is_count(most):
             raise _wrong("max_per_principal", most, "a number of sessions, or None")
-        if self.encryption_keys is not None:
-            name, keys = "encryption_keys", self.encryption_keys
-            raise _wrong(name, keys, "nothing: not in this release")
 
     @property
     def full_cookie_name(self) -> str:

@@ -183,7 +183,8 @@ class SessionManager:
         sealed: SessionError | None = None,
     ) -> Session:
         """Return an empty session; with *sealed* one that raises it when written."""
-        session = Session(self, self.config.codec, visit)
+        config = self.config
+        session = Session(self, config.codec, visit, keyring=config.encryption_keys)
         session.sealed = sealed
         return session
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.stores.base import (
@@ -26,6 +27,9 @@ from tornado_sessions.stores.base import (
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 UNDECODABLE = "undecodable"
 NOT_STALE = ("", 0.0)
@@ -67,6 +71,7 @@ class Session(ValueMapping):
         "_codec",
         "_first",
         "_handle",
+        "_keyring",
         "_owner",
         "_persistent",
         "_principal",
@@ -99,9 +104,12 @@ class Session(ValueMapping):
         visit: Callable[[], Visit] = Visit,
         record: Record | None = None,
         ticket: Ticket | None = None,
+        *,
+        keyring: Keyring | None = None,
     ) -> None:
         self._owner = owner
         self._codec = codec
+        self._keyring = keyring
         self.visit = visit
         self.doomed: Delete | None = None
         self.doomed_epoch = 0
@@ -294,9 +302,13 @@ class Session(ValueMapping):
             self._first = Ticket(self.handle, random_id(), 0, handed_out=True)
         return self._first
 
+    @property
+    def began_here(self) -> bool:
+        """True if this request stored the session for the first time, or will."""
+        return self._first is not None
+
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
-        self.stored = Values(self._codec, record.values if record else {})
         self.generation += 1
         self.login_pending = False
         self.renewal_pending = False
@@ -309,6 +321,12 @@ class Session(ValueMapping):
             self._handle = record.handle
             self._principal = record.meta.principal
             self._persistent = record.meta.persistent
+        loaded = record.values if record else {}
+        if self._keyring is None:
+            self.stored = Values(self._codec, loaded)
+        else:
+            cipher = self._keyring.cipher(self.handle)
+            self.stored = EncryptedValues(self._codec, loaded, cipher)
 
     def begin_apart(self, change: Apply) -> None:
         """Become a new session with the same principal, and values as after *change*."""
@@ -353,7 +371,7 @@ class Session(ValueMapping):
                 self.attempted = (self.attempted or frozenset()) | change.values.keys()
 
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
-        """Remember what the response has to do; nothing takes that back but an end."""
+        """Remember what the response has to do, until a newer token or an end is met."""
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket

@@ -221,6 +221,7 @@ class Settlement:
     def outdated(self, session: Session) -> None:
         """Somebody logged in while this request ran: it sees nothing of that (C6)."""
         session.ended = True
+        session.cookie_due = CookieDue.KEEP
         self._events.emit("dropped", session.handle, "earlier epoch")
 
     # -- somebody else replaced the token first ----------------------------------
@@ -282,11 +283,14 @@ class Settlement:
                 change, expect_token=record.meta.token, meta={**change.meta, **meta}
             )
         plan.due, plan.ticket = CookieDue.KEEP, plan.session.ticket
+        if plan.session.generation == plan.generation:
+            plan.session.cookie_due = CookieDue.KEEP  # it would be an outdated one
         if same_epoch:
             plan.session.rebase_meta(record.meta)
             self._follow_rotation(plan, record)
         kept = {k: v for k, v in change.meta.items() if k in _NOT_TOKEN}
-        token = record.meta.token if plan.session.outlives_request else None
+        depends = plan.due is CookieDue.SEND or plan.session.outlives_request
+        token = record.meta.token if depends else None
         return msgspec.structs.replace(change, expect_token=token, meta=kept)
 
     def _follow_rotation(self, plan: Plan, record: Record) -> None:
