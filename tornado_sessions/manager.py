@@ -72,7 +72,8 @@ class SessionManager:
 
     Args:
         store: A `Store` or a URL (see `store_from_url`); ``memory://`` by default.
-        **settings: The fields of `SessionConfig`.
+        **settings: The fields of `SessionConfig`, and ``preset``; see
+            `SessionConfig.preset`.
 
     It starts by itself on first use. Use it as ``async with SessionManager(...)``, or
     await `close` at the end, to stop the sweeper and close the store.

@@ -161,6 +161,20 @@ class Session(ValueMapping):
         return self._principal
 
     @property
+    def authenticated_at(self) -> datetime | None:
+        """When the principal last proved who they are: at `login` (aware, UTC).
+
+        None if nobody is logged in, or if that was before this was kept. Neither
+        `regenerate_id` nor a rotation moves it; `login` as the same principal does.
+        """
+        if self._principal is None:
+            return None
+        if self.login_pending or self.record is None:
+            return aware(self._owner.now())
+        at = self.record.meta.authenticated_at
+        return None if at is None else aware(at)
+
+    @property
     def persistent(self) -> bool | None:
         """Whether the cookie outlives the browser; None = as configured."""
         return self._persistent

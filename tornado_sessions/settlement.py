@@ -183,6 +183,7 @@ class Settlement:
         meta: dict[str, Any] = {}
         if change.meta.principal is not None:
             meta["principal"] = change.meta.principal
+            meta["authenticated_at"] = change.meta.authenticated_at
         attempted = plan.session.attempted
         if attempted is not None:
             meta["persistent"] = change.meta.persistent
