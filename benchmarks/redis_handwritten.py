@@ -16,6 +16,8 @@ from tornado.web import RequestHandler
 
 _LIFETIME = 14 * 86400
 _COOKIE = "handwritten"
+_POOL = 1000
+"""By default redis-py 8 allows 100 connections, and 128 requests at once would fail."""
 
 
 class WithSession(RequestHandler):
@@ -60,5 +62,5 @@ class Write(WithSession):
 
 async def routes(url: str) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """Return the routes that keep their sessions at *url*."""
-    shared = {"client": redis.asyncio.from_url(url)}
+    shared = {"client": redis.asyncio.from_url(url, max_connections=_POOL)}
     return [("/handwritten-read", Read, shared), ("/handwritten", Write, shared)]

@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--store", default="memory://")
     parser.add_argument("--handwritten", help="file or URL of handwritten sessions")
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
     parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
     options = parser.parse_args()
     if options.slower_disk:
@@ -175,7 +176,10 @@ def main() -> None:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     threading.Thread(target=end_with_input, daemon=True).start()
-    asyncio.run(serve(options.store, options.handwritten))
+    run: Any = asyncio.run
+    if options.uvloop:  # not needed otherwise, and may not be installed
+        run = importlib.import_module("uvloop").run
+    run(serve(options.store, options.handwritten))
 
 
 if __name__ == "__main__":
