@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import resource
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
-from typing import TypeAlias
 
 from benchmarks.databases import NotThereError
-from benchmarks.load import Connection, connections
+from benchmarks.load import connections
 from benchmarks.peers.catalogue import Contestant, Peer, peers
 from benchmarks.process import Running
 from benchmarks.report import Progress
+from benchmarks.sampling import Sample, sampled
 from benchmarks.stage import Stage, staged
 from benchmarks.visitors import Visitors
 
@@ -39,23 +37,8 @@ class Size:
         return self.starts * (self.rounds + 1)
 
 
-FULL = Size(starts=2, rounds=4, seconds=0.3)
+FULL = Size(starts=2, rounds=4, seconds=0.25)
 QUICK = Size(starts=1, rounds=2, seconds=0.05)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one kind of request took in one round."""
-
-    processor: float
-    """Microseconds of the server process for one request."""
-    rate: float
-    """Answers per second."""
-    median: float
-    """Milliseconds until the answer, of half of the requests; and of 99 of 100."""
-    p99: float
-    busy: float
-    """The share of its core that the server used: little if the rest was slower."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +59,6 @@ class Result:
     turns: dict[int, list[Turn]] = field(default_factory=dict)
     """By number of connections."""
     error: str = ""
-
-
-Asking: TypeAlias = Callable[[Sequence[Connection], float], Awaitable[list[float]]]
 
 
 class Entry:
@@ -108,34 +88,19 @@ class Entry:
     async def _turn(
         self, result: Result, visitors: Visitors, number: int, seconds: float
     ) -> None:
+        server = self.server
         try:
-            async with connections(self.server.port, number) as opened:
+            async with connections(server.port, number) as opened:
                 await visitors.write(opened, 0.0)  # each has a session from here on
                 turn = Turn(
-                    await self._sample(visitors.bare, opened, seconds),
-                    await self._sample(visitors.read, opened, seconds),
-                    await self._sample(visitors.write, opened, seconds),
+                    await sampled(server, visitors.bare(opened, seconds)),
+                    await sampled(server, visitors.read(opened, seconds)),
+                    await sampled(server, visitors.write(opened, seconds)),
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
             result.error = str(error)
         else:
             result.turns.setdefault(number, []).append(turn)
-
-    async def _sample(
-        self, ask: Asking, opened: Sequence[Connection], seconds: float
-    ) -> Sample:
-        used, began = self.server.processor_time(), time.perf_counter()
-        took = await ask(opened, seconds)
-        used = self.server.processor_time() - used
-        passed = time.perf_counter() - began
-        of_hundred = quantiles(took, n=100) if len(took) > 1 else took * 99
-        return Sample(
-            processor=1e6 * used / len(took),
-            rate=len(took) / passed,
-            median=1000 * of_hundred[49],
-            p99=1000 * of_hundred[98],
-            busy=used / passed,
-        )
 
 
 async def measure(
@@ -150,7 +115,7 @@ async def measure(
     await _install(results, progress)
     for start in range(size.starts):
         with tempfile.TemporaryDirectory(prefix="peers-", dir=directory) as folder:
-            async with _entries(results, Path(folder)) as entries:
+            async with entered(results, Path(folder)) as entries:
                 await _rounds(entries, start, size, progress)
     return results
 
@@ -165,7 +130,7 @@ async def _rounds(
             def tell(what: str, done: int = done) -> None:
                 progress(f"peers: {what}", done, size.total)
 
-            await entry.round(size.seconds, tell)
+            await entry.round(size.seconds / (1 if turn else 2), tell)
         if turn == 0:  # it warmed up
             for entry in entries:
                 for result, _ in entry.pairs:
@@ -191,7 +156,7 @@ async def _install(results: Sequence[Result], progress: Progress) -> None:
 
 
 @asynccontextmanager
-async def _entries(
+async def entered(
     results: Sequence[Result], folder: Path
 ) -> AsyncIterator[list[Entry]]:
     """Start all servers, and see that they do what they should."""

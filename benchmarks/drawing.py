@@ -60,7 +60,7 @@ def _bar(row: Bar, top: float, scale: float, unit: str) -> str:
         _LABEL + scale * (row.base + max(0.0, value))
         for value in (row.shown.low, row.shown.high)
     )
-    text = f"{figure(row.shown.value)} {unit}"
+    text = f"{figure(row.base + row.shown.value)} {unit}"
     end = max(high, start + width)
     return "".join(
         (

@@ -75,6 +75,22 @@ class Write(SessionMixin, RequestHandler):
         self.write(str(self.session["n"]))
 
 
+class Mutate(SessionMixin, RequestHandler):
+    """Does the same so that no parallel request is lost (C2)."""
+
+    async def get(self) -> None:
+        self.write(str(await self.session.mutate("n", lambda n: n + 1, 0)))
+
+
+class Fill(SessionMixin, RequestHandler):
+    """Fills the session with so many bytes that nobody reads."""
+
+    def get(self) -> None:
+        for name, value in handwritten.filling(self).items():
+            self.session[name] = value
+        self.write("ok")
+
+
 class ProcessorTime(RequestHandler):
     """Says how many nanoseconds of processor this process took so far."""
 
@@ -113,6 +129,8 @@ class ByPath(Router):
                 ("/untouched", Untouched, {}),
                 ("/read", Read, {}),
                 ("/write", Write, {}),
+                ("/mutate", Mutate, {}),
+                ("/fill", Fill, {}),
                 ("/processor-time", ProcessorTime, {}),
                 ("/profile", Profile, {}),
                 *handwritten_routes,

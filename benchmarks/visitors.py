@@ -54,6 +54,12 @@ class Visitors:
                 )
         return took
 
+    async def fill(self, opened: Sequence[Connection], size: int) -> None:
+        """Give each session *size* bytes besides its count."""
+        path = self.contestant.write.replace("/write", "/fill")
+        path = path.replace("/handwritten", "/handwritten-fill")
+        await self._ask(opened, f"{path}?bytes={size}", 0.0)
+
     async def _ask(
         self, opened: Sequence[Connection], path: str, seconds: float
     ) -> list[float]:
