@@ -32,7 +32,7 @@ from benchmarks.standings import standings
 
 RESULTS = Path(__file__).parent / "results"
 RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1")
-PARTS = (costs.PEERS,)
+PARTS = (costs.PEERS, *costs.GROWTHS)
 _TOGETHER = (
     "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together), "
     "or this part of the page of costs"
@@ -45,6 +45,12 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="take seconds and prove nothing")
+    add(
+        "--long",
+        action="store_true",
+        help="with stored: a million files and ten million sessions in memory, "
+        "which takes half an hour and ten gigabytes",
+    )
     add("--only", choices=(*RULES, *PARTS), help=_TOGETHER)
     add(
         "--peers",
@@ -126,6 +132,22 @@ async def measure_parts(options: argparse.Namespace, machine: Machine) -> None:
         clear_progress()
         print(costs.peers_page(found, machine))
         keep(options, costs.PEERS, machine, found)
+    for name, part in costs.GROWTHS.items():
+        if only in (None, name):
+            await measure_growth(options, name, part, machine)
+
+
+async def measure_growth(
+    options: argparse.Namespace, name: str, part: Any, machine: Machine
+) -> None:
+    """Measure how a cost grows, and keep it."""
+    size = part.QUICK if options.quick else part.FULL
+    if options.long:
+        size = getattr(part, "LONG", size)
+    growths = await part.measure(size, options.directory, show_progress)
+    clear_progress()
+    print(costs.growths_page(growths, machine))
+    keep(options, name, machine, growths)
 
 
 def keep(

@@ -10,15 +10,30 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from benchmarks import pictures
+from benchmarks import (
+    growth_parallel,
+    growth_size,
+    growth_sockets,
+    growth_stored,
+    pictures,
+)
 from benchmarks.contest import CONNECTIONS
+from benchmarks.growth import Growth
 from benchmarks.machine import Machine
 from benchmarks.report import write_between
 from benchmarks.standings import Standing, table
 
 PEERS = "peers"
+GROWTHS: dict[str, ModuleType] = {
+    "size": growth_size,
+    "stored": growth_stored,
+    "sockets": growth_sockets,
+    "parallel": growth_parallel,
+}
+"""What measures how a cost grows, by the name of the part."""
 
 
 def save(directory: Path, part: str, machine: Machine, found: Sequence[Any]) -> None:
@@ -32,6 +47,7 @@ def save(directory: Path, part: str, machine: Machine, found: Sequence[Any]) -> 
 def write_page(directory: Path, page: Path) -> None:
     """Put what the parts found into *page*, and its pictures next to it."""
     sections = [_peers(directory, page.parent)]
+    sections += [_growths(directory, part, page.parent) for part in GROWTHS]
     write_between(page, "\n\n".join(filter(None, sections)))
 
 
@@ -52,12 +68,37 @@ def _peers(directory: Path, place: Path) -> str:
     return peers_page(rows, machine, pictures.of_peers(rows, place))
 
 
+def _growths(directory: Path, part: str, place: Path) -> str:
+    loaded = _load(directory, part)
+    if loaded is None:
+        return ""
+    machine, found = loaded
+    growths = [Growth.loaded(one) for one in found]
+    images = [pictures.of_growth(one, place) for one in growths]
+    return growths_page(growths, machine, images)
+
+
+def growths_page(
+    growths: Sequence[Growth], machine: Machine, images: Sequence[str] = ()
+) -> str:
+    """Return what each question found: a picture, a sentence, a table."""
+    pictured = images or [""] * len(growths)
+    sections = (
+        "\n\n".join(
+            filter(None, (f"### {one.title}", image, one.says, one.measured, one.table))
+        )
+        for one, image in zip(growths, pictured, strict=True)
+    )
+    return "\n\n".join((*sections, machine.sentence))
+
+
 def peers_page(
     rows: Sequence[Standing], machine: Machine, images: Iterable[str] = ()
 ) -> str:
     """Return the pictures and tables of the contest."""
     tables = (
-        f"### {number} connection{'s' if number > 1 else ''}\n\n{table(rows, number)}"
+        f"#### {number} connection{'s' if number > 1 else ''}\n\n{table(rows, number)}"
         for number in CONNECTIONS
     )
-    return "\n\n".join((*images, machine.sentence, *tables))
+    title = "### Beside its peers"
+    return "\n\n".join((title, *images, machine.sentence, *tables))

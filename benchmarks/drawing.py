@@ -73,19 +73,16 @@ def _bar(row: Bar, top: float, scale: float, unit: str) -> str:
     )
 
 
-def curves(
-    title: str, subtitle: str, axes: tuple[str, str], drawn: Sequence[Curve]
-) -> str:
-    """Draw curves; both axes are logarithmic, *axes* says what they show."""
+def curves(title: str, subtitle: str, across: str, drawn: Sequence[Curve]) -> str:
+    """Draw curves by what grows *across*; both axes are logarithmic."""
     points = [point for curve in drawn for point in curve.points]
-    across = _axis([x for x, _ in points], _LABEL / 3, _WIDTH - 190)
+    right = _axis([x for x, _ in points], _LABEL / 3, _WIDTH - 190)
     up = _axis([y for _, y in points], _TOP + _HEIGHT, _TOP + 10)
-    parts = [*_grid(across, [x for x, _ in points], up, [y for _, y in points])]
-    parts += [_text(_LABEL / 3, _TOP - 2, axes[1], css="small")]
-    parts += [_text(_WIDTH - 190, _TOP + _HEIGHT + 34, axes[0], "end", css="small")]
+    parts = [*_grid(right, [x for x, _ in points], up, [y for _, y in points])]
+    parts += [_text(_WIDTH - 190, _TOP + _HEIGHT + 34, across, "end", css="small")]
     ends = _apart([up(curve.points[-1][1]) for curve in drawn])
     for curve, colour, end in zip(drawn, _COLOURS * 2, ends, strict=False):
-        places = [(across(x), up(y)) for x, y in curve.points]
+        places = [(right(x), up(y)) for x, y in curve.points]
         parts += [_line(places, colour, 2), *(_dot(place, colour) for place in places)]
         parts += [_text(_WIDTH - 180, end + 4, curve.name, colour=colour)]
     return _svg(title, subtitle, _TOP + _HEIGHT + 46, parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.drawing import Bar, bars
+from benchmarks.drawing import Bar, Curve, bars, curves
+from benchmarks.growth import Growth
 from benchmarks.standings import Standing
 
 _FOLDER = "images"
@@ -57,6 +58,25 @@ def of_peers(rows: Sequence[Standing], place: Path) -> list[str]:
             ),
         )
     ]
+
+
+def of_growth(growth: Growth, place: Path) -> str:
+    """Draw the curves of one question; bars if nothing grows."""
+    if len(growth.places) > 1 and max(len(one.points) for one in growth.lines) > 1:
+        drawn = [
+            Curve(line.name, [(one.at, one.measured.value) for one in line.points])
+            for line in growth.lines
+        ]
+        svg = curves(growth.title, growth.measured, growth.across, drawn)
+    else:
+        rows = [
+            Bar(f"{line.name}, {one.at:,.0f}", one.measured, ours=True)
+            for line in growth.lines
+            for one in line.points
+        ]
+        unit = growth.measured.partition(" ")[0]
+        svg = bars(growth.title, f"{growth.measured}, by {growth.across}", unit, rows)
+    return keep(place, f"costs-{growth.name}", growth.title, svg)
 
 
 def _sorted(rows: Iterable[Standing], name: str) -> list[Bar]:
