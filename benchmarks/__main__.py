@@ -12,6 +12,7 @@ from benchmarks import (
     contest,
     costs,
     database_cost,
+    encryption_cost,
     memory_store,
     open_sockets,
     request_cost,
@@ -31,7 +32,7 @@ from benchmarks.report import (
 from benchmarks.standings import standings
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1")
+RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1", "S9")
 PARTS = (costs.PEERS, *costs.GROWTHS)
 _TOGETHER = (
     "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together), "
@@ -104,6 +105,9 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     if only in (None, "W1"):
         sockets = open_sockets.QUICK if quick else open_sockets.FULL
         rows += await open_sockets.measure(sockets, show_progress)
+    if only in (None, "S9"):
+        size = encryption_cost.QUICK if quick else encryption_cost.FULL
+        rows += await encryption_cost.measure(size, show_progress)
     return rows
 
 

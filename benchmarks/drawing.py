@@ -10,12 +10,22 @@ from html import escape
 from benchmarks.report import figure
 from benchmarks.spread import Estimate
 
-_WIDTH = 760
+_WIDTH = 780
 _LABEL = 230
+_LEFT = 76
 _ROW = 24
 _TOP = 64
 _HEIGHT = 320
-_COLOURS = ("#0b6e4f", "#c8553d", "#33658a", "#8a6d1d", "#7b4b94", "#555555")
+_COLOURS = (
+    "#0b6e4f",
+    "#c8553d",
+    "#33658a",
+    "#8a6d1d",
+    "#7b4b94",
+    "#555555",
+    "#b5408f",
+    "#3f9c9c",
+)
 _OURS, _OTHERS, _BARE = "#0b6e4f", "#8f9aa3", "#dde2e6"
 _STYLE = "text{font:13px system-ui,sans-serif;fill:#222}.title{font-size:16px}.small{font-size:11px;fill:#555}"
 
@@ -36,10 +46,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """A name, and a value for each x."""
+    """A name, and for each x a value with its spread."""
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[float, Estimate]]
 
 
 def bars(title: str, subtitle: str, unit: str, rows: Sequence[Bar]) -> str:
@@ -74,18 +84,39 @@ def _bar(row: Bar, top: float, scale: float, unit: str) -> str:
 
 
 def curves(title: str, subtitle: str, across: str, drawn: Sequence[Curve]) -> str:
-    """Draw curves by what grows *across*; both axes are logarithmic."""
-    points = [point for curve in drawn for point in curve.points]
-    right = _axis([x for x, _ in points], _LABEL / 3, _WIDTH - 190)
-    up = _axis([y for _, y in points], _TOP + _HEIGHT, _TOP + 10)
-    parts = [*_grid(right, [x for x, _ in points], up, [y for _, y in points])]
-    parts += [_text(_WIDTH - 190, _TOP + _HEIGHT + 34, across, "end", css="small")]
-    ends = _apart([up(curve.points[-1][1]) for curve in drawn])
+    """Draw curves by what grows *across*; both axes are logarithmic.
+
+    The upright line through a point is its 95 % interval.
+    """
+    xs = [x for curve in drawn for x, _ in curve.points]
+    ys = [y.value for curve in drawn for _, y in curve.points]
+    right = _axis(xs, _LEFT, _WIDTH - 210)
+    up = _axis(ys, _TOP + _HEIGHT, _TOP + 10)
+    parts = [*_grid(right, xs, up, ys)]
+    parts += [_text(_WIDTH - 210, _TOP + _HEIGHT + 34, across, "end", css="small")]
+    ends = _apart([up(curve.points[-1][1].value) for curve in drawn])
     for curve, colour, end in zip(drawn, _COLOURS * 2, ends, strict=False):
-        places = [(right(x), up(y)) for x, y in curve.points]
-        parts += [_line(places, colour, 2), *(_dot(place, colour) for place in places)]
-        parts += [_text(_WIDTH - 180, end + 4, curve.name, colour=colour)]
+        parts += _curve(curve, colour, right, up)
+        parts += [_text(_WIDTH - 200, end + 4, curve.name, colour=colour)]
     return _svg(title, subtitle, _TOP + _HEIGHT + 46, parts)
+
+
+def _curve(
+    curve: Curve,
+    colour: str,
+    right: Callable[[float], float],
+    up: Callable[[float], float],
+) -> Iterable[str]:
+    yield _line([(right(x), up(y.value)) for x, y in curve.points], colour, 2)
+    for x, y in curve.points:
+        ends = (_within(up(y.low)), _within(up(y.high)))
+        yield _line([(right(x), end) for end in ends], colour)
+        yield _dot((right(x), up(y.value)), colour)
+
+
+def _within(y: float) -> float:
+    """Return *y*, or the edge of the picture that it is beyond."""
+    return min(max(y, _TOP), _TOP + _HEIGHT)
 
 
 def _axis(
@@ -108,7 +139,7 @@ def _grid(
     up: Callable[[float], float],
     ys: Sequence[float],
 ) -> Iterable[str]:
-    left, right, bottom = _LABEL / 3, _WIDTH - 190, _TOP + _HEIGHT
+    left, right, bottom = _LEFT, _WIDTH - 210, _TOP + _HEIGHT
     for value in _decades(ys):
         yield _line([(left, up(value)), (right, up(value))], "#e3e6e8")
         yield _text(left - 6, up(value) + 4, _short(value), "end", css="small")

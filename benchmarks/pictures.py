@@ -64,7 +64,7 @@ def of_growth(growth: Growth, place: Path) -> str:
     """Draw the curves of one question; bars if nothing grows."""
     if len(growth.places) > 1 and max(len(one.points) for one in growth.lines) > 1:
         drawn = [
-            Curve(line.name, [(one.at, one.measured.value) for one in line.points])
+            Curve(line.name, [(one.at, one.measured) for one in line.points])
             for line in growth.lines
         ]
         svg = curves(growth.title, growth.measured, growth.across, drawn)

@@ -14,10 +14,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from tornado.web import OutputTransform, RequestHandler
+from tornado.web import HTTPError, OutputTransform, RequestHandler
 
+from tornado_sessions import xsrf
 from tornado_sessions.carrier import CookieCarrier, vary
-from tornado_sessions.cookie import CookieDue
+from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
@@ -28,7 +29,6 @@ from tornado_sessions.held import (
     run_immediately,
 )
 from tornado_sessions.manager import SessionManager
-from tornado_sessions.plan import Plan
 from tornado_sessions.session import NO_INTENTS, Session
 
 _NOT_STORED = "the session could not be stored"
@@ -52,6 +52,7 @@ class SessionMixin(RequestHandler):
     """Load the session before the handler runs. If False, ``await load_session()``."""
 
     _visitor_session: Session | None = None
+    _session_tickets: list[Ticket] | None = None
     _session_error: BaseException | None = None
     _session_ready = False
     _session_accessed = False
@@ -111,6 +112,46 @@ class SessionMixin(RequestHandler):
         namespace["flashes"] = TemplateFlashes(self.session.flashes)
         return namespace
 
+    # -- XSRF, with session_xsrf=True --------------------------------------------
+
+    @property
+    def xsrf_token(self) -> bytes:
+        """The token for forms, which belongs to the session with ``session_xsrf``.
+
+        Render a form after `Session.login`, not before it in the same request.
+        """
+        binding = None
+        if self.session_manager.config.xsrf:
+            binding = xsrf.binding_of(*self._session_as_known())
+        if binding is None:
+            return super().xsrf_token
+        return xsrf.token_of(self.settings, binding)
+
+    def check_xsrf_cookie(self) -> None:
+        """Refuse a request whose token is missing or wrong, as Tornado does (403)."""
+        if self.session_manager.config.xsrf:
+            wanted = xsrf.acceptable(*self._session_as_known())
+            given = (
+                self.get_argument("_xsrf", None)
+                or self.request.headers.get("X-Xsrftoken")
+                or self.request.headers.get("X-Csrftoken")
+            )
+            if xsrf.belongs(given, self.settings, wanted.bindings):
+                return
+            if not wanted.cookie:
+                what = "belongs to another session or login" if given else "is missing"
+                raise HTTPError(403, f"the '_xsrf' argument {what}")
+        super().check_xsrf_cookie()
+
+    def _session_as_known(self) -> tuple[Session | None, list[Ticket]]:
+        """Return the session, unless it is not loaded, and what the cookies say."""
+        self._session_accessed = True
+        if self._session_tickets is None:
+            self._session_tickets = CookieCarrier.of(self.application).tickets(self)
+        if self._visitor_session is None and not self._session_tickets:
+            return self.session, []
+        return self._visitor_session, self._session_tickets
+
     # -- in: the load ------------------------------------------------------------
 
     async def _execute(
@@ -139,7 +180,7 @@ class SessionMixin(RequestHandler):
 
     async def _session_load(self) -> Session | None:
         carrier = CookieCarrier.of(self.application)
-        tickets = carrier.tickets(self)
+        self._session_tickets = tickets = carrier.tickets(self)
         if not tickets:
             return None
         manager = carrier.manager
@@ -196,12 +237,9 @@ class SessionMixin(RequestHandler):
         """Call *real*, the inherited finish or flush, once the session is stored."""
         if self._session_held is None and not self._session_settled:
             try:
-                plan = self._session_commit(finishing=finishing)
+                self._session_commit(finishing=finishing)
             except SessionError as error:
                 return self._session_refuse(error)
-            if plan is not None:
-                self._session_held = HeldResponse()
-                self.session_manager.perform_soon(plan, self._session_answered)
         if self._session_held is not None:
             # _finished keeps the verb from running after prepare(), and write() out.
             self._finished = self._finished or finishing
@@ -210,8 +248,8 @@ class SessionMixin(RequestHandler):
             self._session_headers()
         return real()
 
-    def _session_commit(self, *, finishing: bool) -> Plan | None:
-        """Store the session at once, or return the plan that has to be waited for."""
+    def _session_commit(self, *, finishing: bool) -> None:
+        """Store the session at once, or hold the response until that is done."""
         session, manager = self._visitor_session, self.session_manager
         assert session is not None
         plan = manager.plan(session, discard=self.get_status() >= 500)
@@ -219,12 +257,13 @@ class SessionMixin(RequestHandler):
         session.intents = NO_INTENTS
         if finishing or plan.dropped:
             session.stored.close()
+        if plan.changes and not manager.store.immediate:
+            self._session_held = HeldResponse()
+            manager.perform_soon(plan, self._session_answered)
+            return
         if not plan.idle:
-            if plan.changes and not manager.store.immediate:
-                return plan
             run_immediately(manager.perform(plan))
         self._session_settled = True
-        return None
 
     def _session_answered(self, error: Exception | None) -> None:
         if error is None:

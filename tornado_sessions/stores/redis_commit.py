@@ -44,10 +44,11 @@ class Commits:
         if self._calls.by_slot:
             work = await self._indexed_first(work, now)
         operations = [one for one in work if isinstance(one, Operation)]
-        # These are indexed already: their index only has to know of the longer life.
-        extended = [
-            one.index for one in operations if one.index and not one.index_first
-        ]
+        extended: list[Operation] = []
+        if self._calls.by_slot:
+            # Those are indexed already: their index has to know of the longer life.
+            later = (one.index for one in operations if not one.index_first)
+            extended = [index for index in later if index is not None]
         answers = await self._calls.perform([*operations, *extended], now)
         await self._follow_up(operations, answers, now)
         each = iter(answers)
