@@ -75,6 +75,22 @@ class Write(SessionMixin, RequestHandler):
         self.write(str(self.session["n"]))
 
 
+class Mutate(SessionMixin, RequestHandler):
+    """Does the same so that no parallel request is lost (C2)."""
+
+    async def get(self) -> None:
+        self.write(str(await self.session.mutate("n", lambda n: n + 1, 0)))
+
+
+class Fill(SessionMixin, RequestHandler):
+    """Fills the session with so many bytes that nobody reads."""
+
+    def get(self) -> None:
+        for name, value in handwritten.filling(self).items():
+            self.session[name] = value
+        self.write("ok")
+
+
 class Text(SessionMixin, RequestHandler):
     """S9: reads a text of so many characters."""
 
@@ -146,6 +162,8 @@ class ByPath(Router):
                 ("/untouched", Untouched, {}),
                 ("/read", Read, {}),
                 ("/write", Write, {}),
+                ("/mutate", Mutate, {}),
+                ("/fill", Fill, {}),
                 ("/processor-time", ProcessorTime, {}),
                 ("/profile", Profile, {}),
                 *handwritten_routes,
@@ -175,7 +193,7 @@ def _application(
 ) -> Application:
     return Application(
         [(path, handler, arguments)],
-        cookie_secret="a secret for benchmarks only",
+        cookie_secret="a secret for benchmarks only, and long enough",
         session_manager=manager,
     )
 
@@ -224,6 +242,7 @@ def main() -> None:
     parser.add_argument("--store", default="memory://")
     parser.add_argument("--handwritten", help="file or URL of handwritten sessions")
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
     parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument(
         "--encrypted", action="store_true", help="serve encrypted sessions, too"
@@ -234,7 +253,10 @@ def main() -> None:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     threading.Thread(target=end_with_input, daemon=True).start()
-    asyncio.run(serve(options.store, options.handwritten, encrypted=options.encrypted))
+    run: Any = asyncio.run
+    if options.uvloop:  # not needed otherwise, and may not be installed
+        run = importlib.import_module("uvloop").run
+    run(serve(options.store, options.handwritten, encrypted=options.encrypted))
 
 
 if __name__ == "__main__":

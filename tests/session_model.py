@@ -1,6 +1,7 @@
 """What a session should be: a plain dict with a life, to compare the real one with."""
 
 import copy
+import math
 
 from tornado_sessions.codecs import JSONCodec
 from tornado_sessions.cookie import CookieDue
@@ -189,3 +190,18 @@ async def play(manager, story):
     for what, *arguments in story:
         await getattr(visitor, what)(*arguments)
         await visitor.check()
+
+
+def typed(value):
+    """Return *value* with every type spelt out, so that 1 is not True, nor NaN odd."""
+    if isinstance(value, dict):
+        return "dict", [(key, typed(item)) for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return type(value), [typed(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return type(value), sorted((typed(item) for item in value), key=repr)
+    if type(value) is int:
+        return int, hex(value)  # of any size
+    if isinstance(value, float) and math.isnan(value):
+        return float, "nan"
+    return type(value), repr(value)

@@ -2,13 +2,20 @@
 
 import dataclasses
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tornado_sessions import ConfigurationError, SessionConfig, SessionManager
+from tornado_sessions import (
+    ConfigurationError,
+    SessionConfig,
+    SessionManager,
+    store_from_url,
+)
 from tornado_sessions.codecs import JSONCodec
+from tornado_sessions.cookie_secret import check_cookie_secret
 
 NAMES = [field.name for field in dataclasses.fields(SessionConfig)]
 DURATIONS = [
@@ -176,3 +183,34 @@ def test_settings_are_frozen():
     config = SessionConfig(cookie_kwargs=given_kwargs)
     given_kwargs["path"] = "; evil"
     assert config.cookie_kwargs["path"] == "/a"
+
+
+@pytest.mark.parametrize("version", [None, 2, "1", 1.5, [], {}, Decimal("sNaN")])
+def test_a_key_version_that_is_none(version):
+    """K1: only an int comes back from a cookie, so nothing else can name a secret."""
+    secret = {1: "one", 3: "three"}
+    with pytest.raises(ConfigurationError, match="key_version"):
+        check_cookie_secret({"cookie_secret": secret, "key_version": version})
+    check_cookie_secret({"cookie_secret": secret, "key_version": 1})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file://me:hush@host/dir",
+        "sqlite://me:hush@host/x.db",
+        "mongodb://me:hush@[::1/db",
+        "redis://me:hush@host:port/0",
+        "redis+sentinel://me:hush@host",
+        "unknown://host?password=hush",
+        "memory://?password=hush",
+    ],
+)
+def test_a_bad_url_keeps_its_password(url):
+    """S9 F3: what is said of a URL, and of what led to that, names no password."""
+    with pytest.raises(ConfigurationError) as caught:
+        store_from_url(url)
+    error = caught.value
+    while error is not None:
+        assert "hush" not in repr(error)
+        error = error.__cause__ or error.__context__

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import math
 import os
 from datetime import timedelta, timezone
 from decimal import Decimal
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from session_model import ABSOLUTE, IDLE, play
+from session_model import ABSOLUTE, IDLE, play, typed
 from tornado_sessions import CodecError, SessionManager
 from tornado_sessions.codecs import JSONCodec
 from tornado_sessions.stores.file import FileStore
@@ -70,21 +69,6 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
-
-
-def typed(value):
-    """Return *value* with every type spelt out, so that 1 is not True, nor NaN odd."""
-    if isinstance(value, dict):
-        return "dict", [(key, typed(item)) for key, item in value.items()]
-    if isinstance(value, (list, tuple)):
-        return type(value), [typed(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return type(value), sorted((typed(item) for item in value), key=repr)
-    if type(value) is int:
-        return int, hex(value)  # of any size
-    if isinstance(value, float) and math.isnan(value):
-        return float, "nan"
-    return type(value), repr(value)
 
 
 @settings(max_examples=5 * settings().max_examples)
@@ -146,11 +130,28 @@ def as_json(value):
 @example(b'{"$date":"2026-13-01"}')
 @example(b'{"$dict":[["a"]]}')
 @example(b'{"$str":"gICA"}')
+@example(b'{"$dict":[[1,2]]}')
+@example(b"[" * 101 + b"0" + b"]" * 101)
+@example(b'{"$tuple":[' * 101 + b"]}" * 101)
+@example(b'{"a":[' * 51 + b"]}" * 51)
 def test_any_bytes_decode_or_are_refused(raw):
-    """S4, S6: what is read from a store is a value or a `CodecError`, nothing else."""
+    """S4, S6: what is read from a store is a `CodecError`, or can be stored again."""
     for damaged in (raw, raw[:-1], raw[1:], raw.replace(b'"', b"", 1)):
+        value = None
         with contextlib.suppress(CodecError):
-            codec.decode(damaged)
+            value = codec.decode(damaged)
+        codec.encode(value)
+
+
+@pytest.mark.parametrize("wrapped", [lambda x: [x], lambda x: {"$": x}, lambda x: (x,)])
+def test_what_can_be_stored_can_be_read(wrapped):
+    """S4: the limit of nesting is the same both ways."""
+    value = 0
+    for _ in range(100):
+        value = wrapped(value)
+    assert codec.decode(codec.encode(value)) == value
+    with pytest.raises(CodecError, match="nested deeper than 100"):
+        codec.encode(wrapped(value))
 
 
 @on_every_store

@@ -13,7 +13,7 @@ from tornado_sessions.stores.url import _SCHEMES
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 ROW = re.compile(r"^\| `(session_\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400, "days": 86400, "KiB": 1024}
-OTHERS = {STORE_KEY: "memory://", MANAGER_KEY: None}
+OTHERS = {STORE_KEY: "memory://", MANAGER_KEY: None, "session_preset": None}
 
 
 def table():

@@ -65,7 +65,10 @@ def test_messages(handle, reason):
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"h", b"h why", b"5 h why", b"1 h", b"-1 h why", b"x h why", b"1 \xff why"],
+    [
+        *(b"", b"h", b"h why", b"5 h why", b"1 h", b"-1 h why", b"x h why"),
+        *(b"1 \xff why", b"-2 h why ", b"1_0 hhhhhhhhhh why", b" 1 h why"),
+    ],
 )
 def test_what_is_no_message(message):
     """W1: what another program has published is told from an end."""

@@ -12,7 +12,7 @@ from tornado_sessions.errors import CodecError
 from tornado_sessions.events import Events, SessionEvent
 from tornado_sessions.link import StoreLink
 from tornado_sessions.session import NOT_STALE, UNDECODABLE, Session, SessionOwner
-from tornado_sessions.stores.base import Delete, Meta, Outcome, Record
+from tornado_sessions.stores.base import Delete, Loaded, Meta, Outcome, Record
 from tornado_sessions.tokens import Verdict, digest, handed_out, judge
 from tornado_sessions.visit import Visit
 
@@ -72,7 +72,7 @@ class Admission:
                 if judged is Verdict.REUSED:
                     outdated.append(record)
                 elif judged is Verdict.OTHER_EPOCH:
-                    stale = (record.handle, record.meta.epoch_at + STALE_SECONDS)
+                    stale = _stale(record)
                 else:
                     await self._reused(outdated, visit, spare=record.handle)
                     return self._entered(visit, ticket, record)
@@ -123,6 +123,16 @@ class Admission:
             self.renew(session, record)
         return session
 
+    def readmit(self, session: Session, record: Loaded) -> None:
+        """Have *session* be what its *record* is by now, or a new one."""
+        if not isinstance(record, Record):
+            session.adopt(None, None)
+        elif session.admits(record):
+            self.renew(session, record)
+        else:
+            session.adopt(None, None)
+            session.stale = _stale(record)
+
     def renew(self, session: Session, record: Record) -> None:
         """Have *session* go on as *record*, which was rotated meanwhile or not."""
         ticket = session.ticket
@@ -166,3 +176,8 @@ class Admission:
         (outcome,) = await self._link.commit([end])
         if outcome is Outcome.APPLIED:
             self._events.emit("ended", end.handle, end.reason, end.principal)
+
+
+def _stale(record: Record) -> tuple[str, float]:
+    """Return what keeps a request from before the login of *record* from writing (C6)."""
+    return record.handle, record.meta.epoch_at + STALE_SECONDS

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ MAX_DEPTH = 100
 """Nesting beyond this is refused: it is either circular or a mistake."""
 _INT64 = range(-(2**63), 2**63)
 _INFINITE = {"nan", "inf", "-inf"}
+_COLLECTIONS = {list, tuple, set, frozenset}
 _MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -61,7 +62,11 @@ class JSONCodec:
         """Return the value that `encode` was given; `CodecError` if *raw* is none."""
         try:
             plain = _from_json(raw)
-            return _unpack(plain) if b'"$' in raw else plain
+            value = _unpack(plain) if b'"$' in raw else plain
+            # What could not be written again would be an error in every request.
+            if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+                _check_depth(value)
+            return value
         except CodecError:
             raise
         except _MALFORMED:
@@ -72,6 +77,20 @@ class JSONCodec:
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [item for one in level for item in _items(one)]
+    if level:
+        raise CodecError(f"the stored value is nested deeper than {MAX_DEPTH} levels")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) in _COLLECTIONS else ()
 
 
 def _pack(value: Any, depth: int) -> Any:
@@ -194,6 +213,13 @@ def _unpack_float(text: str) -> float:
     return float(text)
 
 
+def _unpack_dict(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    value = {_unpack(key): _unpack(item) for key, item in pairs}
+    if any(type(key) is not str for key in value):
+        raise CodecError("a key of the stored dict is no str")
+    return value
+
+
 def _unbase64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
@@ -205,7 +231,7 @@ _UNPACKERS: dict[str, Callable[[Any], Any]] = {
     "$tuple": lambda items: tuple(_unpack(items)),
     "$set": lambda items: set(_unpack(items)),
     "$frozenset": lambda items: frozenset(_unpack(items)),
-    "$dict": lambda pairs: {_unpack(key): _unpack(item) for key, item in pairs},
+    "$dict": _unpack_dict,
     "$datetime": _unpack_datetime,
     "$date": date.fromisoformat,
     "$timedelta": lambda parts: timedelta(*parts),

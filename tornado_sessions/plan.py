@@ -171,6 +171,7 @@ class Planner:
             rotated_at=now,
             principal=session.principal,
             persistent=session.persistent,
+            authenticated_at=None if session.principal is None else now,
             **session.visit().device,
         )
         plan.login = session.principal is not None
@@ -275,6 +276,7 @@ class Planner:
             renewed, plan.ticket = new_epoch(record, now)
             if plan.login:
                 renewed.update(principal=session.principal, **visit.device)
+                renewed.update(authenticated_at=now)
         elif rotation_due(session, record.meta, now, self._config):
             renewed, plan.ticket = rotation(session, record, now)
         else:

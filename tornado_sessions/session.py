@@ -7,7 +7,7 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,6 +71,7 @@ class Session(ValueMapping):
         "attempted",
         "cookie_due",
         "doomed",
+        "doomed_epoch",
         "ended",
         "generation",
         "login_pending",
@@ -104,6 +105,7 @@ class Session(ValueMapping):
         self._keyring = keyring
         self.visit = visit
         self.doomed: Delete | None = None
+        self.doomed_epoch = 0
         self.attempted: frozenset[str] | None = None
         self.sealed = None
         self.stale = NOT_STALE
@@ -150,6 +152,20 @@ class Session(ValueMapping):
     def principal(self) -> str | None:
         """The application's id of the logged-in user, or None."""
         return self._principal
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the principal last proved who they are: at `login` (aware, UTC).
+
+        None if nobody is logged in, or if that was before this was kept. Neither
+        `regenerate_id` nor a rotation moves it; `login` as the same principal does.
+        """
+        if self._principal is None:
+            return None
+        if self.login_pending or self.record is None:
+            return aware(self._owner.now())
+        at = self.record.meta.authenticated_at
+        return None if at is None else aware(at)
 
     @property
     def persistent(self) -> bool | None:
@@ -224,6 +240,7 @@ class Session(ValueMapping):
         known = self.record
         if known is not None:
             self.doomed = Delete(known.handle, principal=known.meta.principal)
+            self.doomed_epoch = known.meta.epoch
         self.adopt(None, None)
 
     def _check_cookie_can_leave(self, what: str) -> None:
@@ -317,6 +334,16 @@ class Session(ValueMapping):
         else:
             cipher = self._keyring.cipher(self.handle)
             self.stored = EncryptedValues(self._codec, loaded, cipher)
+
+    def begin_apart(self, stored: Mapping[str, bytes]) -> None:
+        """Become a new session with the same principal, and the values in *stored*."""
+        known, principal, persistent = self.stored, self._principal, self._persistent
+        known.loaded = stored
+        values = {name: known.get(name) for name in known}
+        self.adopt(None, None)
+        self._principal, self._persistent = principal, persistent
+        for name, value in values.items():
+            self.stored.set(name, value)
 
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""

@@ -120,6 +120,16 @@ class Values:
         ]
         return changed, frozenset(removed)
 
+    def after(
+        self, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> dict[str, bytes]:
+        """Return what was loaded, with the bytes of a change in it."""
+        values = {**self.loaded, **changed}
+        for name in removed:
+            if name not in changed:
+                values.pop(name, None)
+        return values
+
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
         try:

@@ -25,7 +25,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -42,33 +42,41 @@ LOOK_EVERY = 0.5
 """Seconds between two looks, where a database has to be asked what ended (W1: it is
 known within a second, so once a second would be too late)."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LATEST = 250_000_000_000
+"""In the year 9892. With the longest timeout added, 100 years, it is still a date."""
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
+"""Epoch seconds. A database may hold others, NaN too; such a record is malformed."""
+Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**24 - 2)]
+"""The cookie has three bytes for it, and a login adds one."""
 
 
 class Meta(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is known of a session apart from its values. Times are epoch seconds."""
 
-    epoch: int = 0
+    epoch: Epoch = 0
     """+1 at each login and ``regenerate_id``."""
     token: bytes
     """SHA-256 of the token that the cookie carries now."""
-    created_at: float
-    last_seen_at: float
-    expires_at: float
-    epoch_at: float
+    created_at: Seconds
+    last_seen_at: Seconds
+    expires_at: Seconds
+    epoch_at: Seconds
     """When the current epoch began."""
     principal: str | None = None
     persistent: bool | None = None
     """Whether the cookie outlives the browser; None = as configured."""
     user_agent: str = ""
     ip: str = ""
-    rotated_at: float
+    rotated_at: Seconds
     """When the current token came into use."""
     previous: bytes | None = None
     """SHA-256 of the token before the last rotation by age."""
     salt: bytes | None = None
     """Makes the current token from the previous one; see ``tokens.successor``."""
-    confirmed_at: float | None = None
+    confirmed_at: Seconds | None = None
     """When the current token was first presented, if it came by rotation."""
+    authenticated_at: float | None = None
+    """When the principal last logged in; None in records from before this was kept."""
 
     def __repr__(self) -> str:
         return f"<Meta epoch={self.epoch} principal={self.principal!r}>"

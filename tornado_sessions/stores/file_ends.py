@@ -40,6 +40,19 @@ _PER_SECOND = 1_000_000
 _decode = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
 
 
+def note_in(raw: bytes) -> tuple[str, str]:
+    """Return the handle and the reason in a note.
+
+    Raises:
+        ValueError: That is none of ours.
+    """
+    handle, reason = _decode(raw)
+    return (
+        handle.decode("utf-8", "surrogatepass"),
+        reason.decode("utf-8", "surrogatepass"),
+    )
+
+
 @dataclass(frozen=True)
 class Seen:
     """What was there at the last look, and when that was: no more than is kept."""
@@ -118,15 +131,11 @@ class EndNotes:
 
     def _read(self, name: str) -> tuple[str, str] | None:
         try:
-            handle, reason = _decode((self._folder / name).read_bytes())
-            return (
-                handle.decode("utf-8", "surrogatepass"),
-                reason.decode("utf-8", "surrogatepass"),
-            )
+            return note_in((self._folder / name).read_bytes())
         except FileNotFoundError:  # renamed meanwhile, or gone
             settled = name.removesuffix(_ENDING)
             return None if settled == name else self._read(settled)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except (OSError, ValueError):
             return None
 
     def _prune(self) -> None:

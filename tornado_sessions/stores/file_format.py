@@ -54,10 +54,10 @@ def decoded(raw: bytes) -> Record | CodecError:
         return CodecError("its file is truncated or damaged")
     try:
         stored = _decode(body)
-    except msgspec.MsgspecError as error:
+        names = (name.decode("utf-8", "surrogatepass") for name in stored.names)
+        values = dict(zip(names, stored.values, strict=True))
+    except (ValueError, RecursionError) as error:
         return CodecError(f"its file is malformed: {error}")
-    names = (name.decode("utf-8", "surrogatepass") for name in stored.names)
-    values = dict(zip(names, stored.values, strict=True))
     return Record(stored.record.handle, stored.record.meta, values)
 
 

@@ -27,10 +27,8 @@ _ESCAPED = re.compile("[%.$\0\ud800-\udfff]")
 _ESCAPE = re.compile("%([0-9a-f]{4})?")
 _EMPTY = "%"
 _KINDS: dict[str, tuple[Any, ...]] = {
-    field.name: (*(typing.get_args(field.type) or (field.type,)), int)
-    if field.type is float
-    else typing.get_args(field.type) or (field.type,)
-    for field in msgspec.structs.fields(Meta)
+    name: (float, int) if kind is float else typing.get_args(kind) or (kind,)
+    for name, kind in typing.get_type_hints(Meta).items()
 }
 _INT_BITS = 63
 _MAX_HANDLE = 1 << 10
@@ -125,7 +123,7 @@ def check_size(items: Collection[tuple[str, Any]], document: Mapping[str, Any]) 
 
 def record_of(document: Mapping[str, Any], now: float) -> Record | CodecError | None:
     """Return the record in *document*; None if it has expired, or why there is none."""
-    expires_at = document.get("expires_at")
+    handle, expires_at = document.get("_id"), document.get("expires_at")
     if isinstance(expires_at, (int, float)) and not expires_at > now:
         return None
     try:
@@ -136,4 +134,6 @@ def record_of(document: Mapping[str, Any], now: float) -> Record | CodecError | 
         }
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return CodecError(f"its document in the database is malformed: {error}")
-    return Record(document["_id"], meta, values)
+    if type(handle) is not str:
+        return CodecError("its document in the database has no text as its _id")
+    return Record(handle, meta, values)

@@ -53,6 +53,8 @@ def end_of(message: bytes) -> tuple[str, str]:
         ValueError: That is no message of ours.
     """
     size, _, rest = message.partition(b" ")
+    if not size.isdigit():
+        raise ValueError(f"the size is wrong: {message!r}")
     handle, reason = rest[: int(size)], rest[int(size) :]
     if reason[:1] != b" ":
         raise ValueError(f"the size is wrong: {message!r}")

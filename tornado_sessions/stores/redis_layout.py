@@ -11,7 +11,7 @@ one of 256. A cluster keeps what has the same tag in one slot, so a script may t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -22,7 +22,8 @@ from tornado_sessions.stores.base import META_FIELDS, Meta, Record
 TAGS = tuple(b"{%02x}" % number for number in range(256))
 """Enough to spread evenly over the masters of a cluster, few enough to ask each."""
 
-_Entry: TypeAlias = tuple[Meta, list[int]] | str | None
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_Entry: TypeAlias = tuple[Meta, list[_Size]] | str | None
 _entries = msgspec.json.Decoder(list[_Entry])
 """What the script returns for a batch. Made here: msgspec must not be asked to set up
 a type in two threads at once."""
@@ -104,8 +105,8 @@ def records_of(handles: Sequence[str], reply: bytes) -> list[Record | str | None
         CodecError: One of them is malformed.
     """
     size, _, rest = reply.partition(b" ")
-    packed, blob = rest[: int(size)], rest[int(size) :]
     try:
+        packed, blob = rest[: int(size)], rest[int(size) :]
         entries = _entries.decode(packed)
         records: list[Record | str | None] = []
         at = 0
@@ -116,18 +117,19 @@ def records_of(handles: Sequence[str], reply: bytes) -> list[Record | str | None
             meta, sizes = entry
             values, at = _values(sizes, blob, at)
             records.append(Record(handle, meta, values))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CodecError(f"its hash in Redis is malformed: {error}") from error
+    if at != len(blob):
+        raise CodecError("its hash in Redis is malformed: values are of another size")
     return records
 
 
 def _values(sizes: list[int], blob: bytes, at: int) -> tuple[dict[str, bytes], int]:
     """Return names and values of these sizes from *blob*, and where they end."""
     values: dict[str, bytes] = {}
-    each = iter(sizes)
-    for name_size in each:
+    for name_size, value_size in zip(sizes[::2], sizes[1::2], strict=True):
         middle = at + name_size
-        end = middle + next(each)
+        end = middle + value_size
         name = blob[at:middle].decode("utf-8", "surrogatepass")
         values[name] = blob[middle:end]
         at = end

@@ -76,8 +76,8 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     parts = urlsplit(text)
     if parts.netloc:
         raise ConfigurationError(
-            f"{scheme}://{parts.netloc}… names a host; "
-            f"use three slashes before the path: {scheme}:///{parts.netloc}…"
+            f"session_store {safe_url(text)} names a host; "
+            f"use three slashes before the path: {scheme}:///path"
         )
     path = unquote(parts.path)
     relative = scheme == "sqlite" or path.startswith(("/./", "/../"))
