@@ -193,7 +193,7 @@ def _application(
 ) -> Application:
     return Application(
         [(path, handler, arguments)],
-        cookie_secret="a secret for benchmarks only",
+        cookie_secret="a secret for benchmarks, and for nothing else",
         session_manager=manager,
     )
 
