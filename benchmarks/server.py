@@ -193,7 +193,7 @@ def _application(
 ) -> Application:
     return Application(
         [(path, handler, arguments)],
-        cookie_secret="a secret for benchmarks, and for nothing else",
+        cookie_secret="a secret for benchmarks only, and long enough",
         session_manager=manager,
     )
 

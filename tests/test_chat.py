@@ -74,6 +74,17 @@ async def test_another_name_is_another_session(guest):
     assert (await twin.devices()).status == 302
 
 
+async def test_the_same_name_again_is_no_new_login(guest):
+    """A second tab whose form was still open leaves the first one's socket alone (W3)."""
+    ada = await guest().log_in("Ada")
+    here = await ada.enter()
+    before = ada.session_cookie
+    await ada.log_in("Ada")
+    assert ada.session_cookie == before
+    await here.say("still me")
+    await here.line("still me")
+
+
 async def test_rooms(guest):
     """A room is opened once, whatever the case of its name, and there is an end to it."""
     ada = await guest().log_in("Ada")

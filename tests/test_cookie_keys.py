@@ -51,8 +51,8 @@ async def test_a_login_outlives_every_key():
     assert signers == [0, 0, 1, 2]
 
 
-async def test_signing_anew_costs_no_call():
-    """K1 S2: the response carries the new signature, and the store hears nothing."""
+async def test_signing_anew():
+    """K1, E4: the new signature leaves once the store says that the token is current."""
     store = AsyncStore()
     async with serving(Counter, store, **ONE) as site:
         visitor = site.visitor()
@@ -65,8 +65,10 @@ async def test_signing_anew_costs_no_call():
         (morsel,) = session_cookies(answer)
         assert ticket_in(morsel, secret=BOTH_NEW["cookie_secret"]) == before
         assert answer.headers["Cache-Control"] == "no-store"
-        assert store.calls == ["load"]
+        assert store.calls == ["load", "commit"]
+        store.forget()
         assert session_cookies(await moved.get()) == []
+        assert store.calls == ["load"]
 
 
 async def test_a_removed_key_opens_nothing():

@@ -45,10 +45,12 @@ async def planted_in(site, path="/"):
 
 
 @on_every_store
-async def test_a_login_under_way_takes_nothing_over(make_store):
+@pytest.mark.parametrize("keys", [None, [b"k" * 32]], ids=["plain", "encrypted"])
+async def test_a_login_under_way_takes_nothing_over(make_store, keys):
     """C6: a login as somebody else, sent before, is not handed what came after."""
     gate = Gate()
-    async with serving(acting(a=gate), make_store()) as site:
+    settings = {"session_encryption_keys": keys}
+    async with serving(acting(a=gate), make_store(), **settings) as site:
         planted, victim = await planted_in(site)
 
         async def logs_in():

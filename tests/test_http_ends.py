@@ -11,6 +11,7 @@ from httpkit import serving, ticket_in
 from httpkit_stores import (
     PATIENCE,
     AsyncStore,
+    Gate,
     marked_slow,
     on_both_paths,
     on_every_store,
@@ -272,6 +273,32 @@ async def test_an_end_during_the_handshake():
         gate.open()
         socket = await soon(shaking)
         assert await socket.closed() == (POLICY_VIOLATION, "meanwhile")
+
+
+async def test_closing_after_the_last_socket():
+    """W4: the store is closed only when nobody listens to it any more."""
+    gate = Gate()
+
+    class SaysGoodbye(AsyncStore):
+        async def listen(self, listener):
+            try:
+                await super().listen(listener)
+            finally:
+                await gate.pass_through()
+
+    store = SaysGoodbye()
+    async with serving(routes(a_socket()), store) as site:
+        visitor = await login(site)
+        socket = await connect(visitor)
+        await site.manager.revoke(ticket_in(visitor.cookie).handle)
+        await socket.closed()
+        await gate.arrival()
+        closing = asyncio.ensure_future(site.manager.close())
+        await asyncio.sleep(0.05)
+        assert store._opened
+        gate.open()
+        await soon(closing)
+        assert not store._opened
 
 
 async def test_messages_after_the_end():

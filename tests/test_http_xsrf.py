@@ -5,6 +5,8 @@ from urllib.parse import urlencode
 
 import pytest
 import tornado
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tornado.web import RequestHandler, authenticated
 
 from httpkit import (
@@ -71,9 +73,9 @@ class Manual(Form):
         await super().post()
 
 
-def serve(store=None, form=Form, **settings):
+def serve(store=None, form=Form, **more):
     routes = [("/bare", Bare), ("/manual", Manual), ("/.*", form)]
-    return serving(routes, store, **{**SETTINGS, **settings})
+    return serving(routes, store, **{**SETTINGS, **more})
 
 
 def token_in(answer):
@@ -383,15 +385,22 @@ async def logged_in_with(site):
 
 def test_the_token_says_nothing_and_needs_the_secret():
     """S9: it is an HMAC: not the handle, not the epoch, and another for each of them."""
-    one, settings = Binding("the-handle", 3), {"cookie_secret": SECRET}
-    token = token_of(settings, one).decode()
-    assert belongs(token, settings, [one])
+    one, secret = Binding("the-handle", 3), {"cookie_secret": SECRET}
+    token = token_of(secret, one).decode()
+    assert belongs(token, secret, [one])
     assert "handle" not in token
     others = [Binding("the-handle", 4), Binding("the-handle|", 3), Binding("other", 3)]
-    assert not belongs(token, settings, others)
+    assert not belongs(token, secret, others)
     assert not belongs(token, {"cookie_secret": SECRET + "2"}, [one])
-    assert not belongs(token, settings, [])
-    assert not belongs(None, settings, [one])
+    assert not belongs(token, secret, [])
+    assert not belongs(None, secret, [one])
+
+
+@settings(deadline=None)
+@given(st.text() | st.from_regex(r"2\|[0-9a-f]*\|[0-9a-f]*\|\d*", fullmatch=True))
+def test_any_text_is_a_token_or_none(text):
+    """K2: whatever was sent: no error, and no way in."""
+    assert not belongs(text, {"cookie_secret": SECRET}, [Binding("h", 0)])
 
 
 # -- failing stores, sessions that are not loaded -------------------------------------
@@ -450,6 +459,11 @@ async def test_forged_cookies_are_told_of_once():
         assert (await send(visitor, token, "login:alice"))[0] == 200
         assert site.kinds[:2] == [("refused", "malformed")] * 2
         assert site.kinds[2][0] == "created"
+        site.events.clear()
+        manual = site.visitor(session=signed("not a ticket"))
+        token = await form_of(manual, "/manual")
+        assert (await send(manual, token, "login:alice", path="/manual"))[0] == 200
+        assert site.kinds[:3] == [("refused", "malformed")] * 2 + [("created", None)]
 
 
 async def test_a_dead_session_does_not_lock_out():

@@ -424,6 +424,30 @@ async def test_data_that_are_code(tmp_path):
         assert Unpickled.ran is False
 
 
+def blocks(raw):
+    """Give what is at each place of *raw*, by the length of a block of AES."""
+    return [raw[at : at + 16] for at in range(len(raw) - 15)]
+
+
+async def test_blocks_that_look_alike():
+    """CVE-2012-3458 Beaker: AES-GCM and no ECB: nothing repeats, nothing can be moved."""
+    long, settings = "A" * 4096, {"session_encryption_keys": [b"k" * 32]}
+    async with serving(Acts, **settings) as site:
+        visitor = await known(site, f"set=a:{long}&set=b:{long}&set=k:v")
+        values = await site.values()
+        seen = [block for raw in values.values() for block in blocks(raw[6:])]
+        assert len(set(seen)) == len(seen)
+        handle = ticket_in(visitor.cookie).handle
+        spliced = values["a"][:2048] + values["b"][2048:]
+        for raw in (values["b"], spliced):
+            await site.store.inner.commit([Apply(handle, set={"a": raw})])
+            stranger = site.visitor(**visitor.cookies)
+            assert (await stranger.get("/?touch=a")).body == b"{}"
+            visitor = await known(site, f"set=a:{long}&set=b:{long}")
+            values = await site.values()
+            handle = ticket_in(visitor.cookie).handle
+
+
 @on_every_store
 async def test_a_record_that_fails_for_ever(make_store):
     """express-session #824 #925: S6, it is dropped, and the visitor begins anew."""
@@ -509,7 +533,8 @@ async def test_a_cache_gives_one_visitors_page_to_another(look):
         assert "Vary" not in (await visitor.get("/")).headers
 
 
-async def test_a_secret_that_compresses():
+@pytest.mark.parametrize("bound", [False, True], ids=["Tornado's", "the session's"])
+async def test_a_secret_that_compresses(bound):
     """CVE-2014-9720 Tornado (BREACH): no page holds the same secret twice, or the token."""
 
     class Form(Page):
@@ -521,8 +546,9 @@ async def test_a_secret_that_compresses():
             self.write("posted")
 
     settings = {"xsrf_cookies": True, "compress_response": True}
-    async with serving(Form, **settings) as site:
+    async with serving(Form, session_xsrf=bound, **settings) as site:
         visitor = site.visitor()
+        await visitor.get()
         pages = [(await visitor.get()).body.decode() for _ in range(10)]
         assert len(set(pages)) == 10
         assert ticket_in(visitor.cookie).token not in "".join(pages)

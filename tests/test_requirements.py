@@ -26,7 +26,8 @@ ASVS_SESSIONS = """
 """
 ASVS_COOKIES = "3.3.1 3.3.2 3.3.3 3.3.4 3.3.5 3.5.1 3.5.3 4.4.1 4.4.2 4.4.3 4.4.4"
 ASVS_OTHERS = """
-    1.5.2 9.1.1 9.2.1 11.5.1 14.2.1 14.2.2 14.2.5 14.3.1 14.3.2 14.3.3
+    1.5.2 9.1.1 9.2.1 11.3.1 11.3.2 11.3.3 11.3.4 11.5.1
+    14.2.1 14.2.2 14.2.4 14.2.5 14.3.1 14.3.2 14.3.3
     15.4.1 15.4.2 15.4.3 15.4.4 16.2.5 16.3.1 16.3.3 16.3.4 16.4.1
     16.5.1 16.5.2 16.5.3 16.5.4
 """
@@ -50,7 +51,7 @@ IDS = [
 
 
 HOLES = """
-    CVE-2013-0263 CVE-2013-10075 CVE-2013-7489 CVE-2014-9720
+    CVE-2012-3458 CVE-2013-0263 CVE-2013-10075 CVE-2013-7489 CVE-2014-9720
     CVE-2015-3982 CVE-2015-5143 CVE-2015-5963 CVE-2015-5964 CVE-2018-1000519
     CVE-2018-1000814 CVE-2019-16782 CVE-2021-33026 CVE-2022-25896 CVE-2023-20866
     CVE-2023-30861 CVE-2024-2044 CVE-2024-3400 CVE-2024-38513 CVE-2024-52801
@@ -92,7 +93,7 @@ def place_of(file):
 
 def known_settings():
     names = {PREFIX + field.name for field in fields(SessionConfig)}
-    return {*names, STORE_KEY, MANAGER_KEY}
+    return {*names, STORE_KEY, MANAGER_KEY, "session_preset"}
 
 
 def test_no_requirement_is_left_out():

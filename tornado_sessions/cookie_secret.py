@@ -79,10 +79,11 @@ def _by_version(settings: Mapping[str, Any]) -> dict[int | None, Key]:
                 f"cookie_secret has the key {key!r}; use numbers such as 1, since what "
                 "is read from a cookie is a number"
             )
-    if version not in secret:
+    # Tornado reads it back as an int, whatever it was.
+    if not isinstance(version, int) or version not in secret:
         raise ConfigurationError(
             f"key_version is {version!r}, and cookie_secret has the keys "
-            f"{sorted(secret)}: name the one to sign with"
+            f"{sorted(secret)}: name the one to sign with, an int"
         )
     return {key: _checked(f"cookie_secret[{key}]", secret[key]) for key in secret}
 

@@ -34,9 +34,8 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """The longest that NIST SP 800-63B-4 (2025), "Reauthentication" of each level, allows.
 
-It asks for no rotation (§5.1: secrets MAY be refreshed): that a token is replaced as
-often as an idle session would end is our own choice, since the default of a day would be
-never.
+It asks for no rotation (§5.1 leaves it open). That a token is replaced as often as an
+idle session would end is our own choice, since the default of a day would be never.
 """
 
 

@@ -7,7 +7,7 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,14 +16,7 @@ from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
-from tornado_sessions.stores.base import (
-    Apply,
-    Change,
-    Create,
-    Delete,
-    Meta,
-    Record,
-)
+from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
@@ -342,10 +335,10 @@ class Session(ValueMapping):
             cipher = self._keyring.cipher(self.handle)
             self.stored = EncryptedValues(self._codec, loaded, cipher)
 
-    def begin_apart(self, change: Apply) -> None:
-        """Become a new session with the same principal, and values as after *change*."""
+    def begin_apart(self, stored: Mapping[str, bytes]) -> None:
+        """Become a new session with the same principal, and the values in *stored*."""
         known, principal, persistent = self.stored, self._principal, self._persistent
-        known.loaded = known.after(change.set, change.unset)
+        known.loaded = stored
         values = {name: known.get(name) for name in known}
         self.adopt(None, None)
         self._principal, self._persistent = principal, persistent

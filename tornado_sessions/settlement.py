@@ -264,7 +264,8 @@ class Settlement:
         Who planted a session in somebody's browser could otherwise be handed what that
         person has stored in it since, by a login that was on its way all the time.
         """
-        plan.session.begin_apart(change)
+        stored = plan.session.stored.after(change.set, change.unset)
+        plan.session.begin_apart(stored)
         await self.perform(self._planner.plan(plan.session))
 
     def _rebuilt(self, plan: Plan, change: Apply, record: Record) -> Apply:

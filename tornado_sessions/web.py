@@ -146,11 +146,10 @@ class SessionMixin(RequestHandler):
     def _session_as_known(self) -> tuple[Session | None, list[Ticket]]:
         """Return the session, unless it is not loaded, and what the cookies say."""
         self._session_accessed = True
-        if self._session_tickets is None:
-            self._session_tickets = CookieCarrier.of(self.application).tickets(self)
-        if self._visitor_session is None and not self._session_tickets:
+        tickets = self._session_presented()
+        if self._visitor_session is None and not tickets:
             return self.session, []
-        return self._visitor_session, self._session_tickets
+        return self._visitor_session, tickets
 
     # -- in: the load ------------------------------------------------------------
 
@@ -179,10 +178,10 @@ class SessionMixin(RequestHandler):
         self.prepare = partial(_raise, error)  # type: ignore[method-assign]
 
     async def _session_load(self) -> Session | None:
-        carrier = CookieCarrier.of(self.application)
-        self._session_tickets = tickets = carrier.tickets(self)
+        tickets = self._session_presented()
         if not tickets:
             return None
+        carrier = CookieCarrier.of(self.application)
         manager = carrier.manager
         try:
             return await manager.load(tickets, carrier.visit_of(self))
@@ -192,12 +191,18 @@ class SessionMixin(RequestHandler):
             self.log_exception(*sys.exc_info())
             return manager.new_session(sealed=error)
 
+    def _session_presented(self) -> list[Ticket]:
+        """Return what the cookies of the request say. They are read once."""
+        if self._session_tickets is None:
+            self._session_tickets = CookieCarrier.of(self.application).tickets(self)
+        return self._session_tickets
+
     def _session_absent(self) -> Session:
         manager = SessionManager.of(self.application)
         if self._session_error is not None:
             error = SessionError("the session could not be loaded")
             return manager.new_session(sealed=error)
-        if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
+        if not self._session_ready and self._session_presented():
             message = "the session is not loaded yet; await self.load_session() first"
             return manager.new_session(sealed=SessionError(message))
         carrier = CookieCarrier.of(self.application)  # refuses what cannot work

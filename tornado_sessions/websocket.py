@@ -15,7 +15,6 @@ from typing import Any
 from tornado.web import OutputTransform
 from tornado.websocket import WebSocketHandler
 
-from tornado_sessions.carrier import CookieCarrier
 from tornado_sessions.errors import ResponseStarted, SessionError
 from tornado_sessions.held import Sent
 from tornado_sessions.session import Session
@@ -101,7 +100,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     async def _session_load(self) -> Session | None:
         # Before it is loaded: what ends from now on is heard of.
-        for ticket in CookieCarrier.of(self.application).tickets(self):
+        for ticket in self._session_presented():
             self._session_watch(ticket.handle)
         return await super()._session_load()
 

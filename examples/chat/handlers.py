@@ -39,7 +39,10 @@ class Login(Page):
         if self.current_user not in (None, name):
             # Somebody else was logged in here: their session ends, with its sockets.
             self.session.destroy()
-        self.session.login(name)
+        if self.current_user != name:
+            # Else another tab was faster. Its sockets are of that log-in: a new one
+            # would make strangers of them.
+            self.session.login(name)
         self.leave_for("/")
 
 

@@ -18,7 +18,9 @@ from .page import InChat
 
 MAX_TEXT = 500
 MAX_NONCE = 40
-NOT_ALLOWED, TRY_LATER = 1008, 1013  # close codes of RFC 6455
+# Close codes of RFC 6455. NOT_ALLOWED is for the end of a session and nothing else:
+# a page connects again after all others.
+BAD_MESSAGE, NOT_ALLOWED, TRY_LATER = 1003, 1008, 1013
 LOOK_AT_DEVICES_EVERY = 1.0
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class Socket(InChat, WebSocketSessionMixin, WebSocketHandler):
     """A socket for somebody who is logged in, with a limit to what waits to be sent."""
 
     max_unsent = 256 * 1024
+    """Bytes. The history of a room has to fit: 50 lines of at most 3,000 bytes each."""
     unsent = 0
 
     def open(self) -> None:
@@ -37,7 +40,8 @@ class Socket(InChat, WebSocketSessionMixin, WebSocketHandler):
 
     def tell(self, **what: Any) -> None:
         """Send *what*; who does not read it is cut off before it piles up."""
-        text = json.dumps(what)
+        # As UTF-8 a letter has at most 4 bytes, as \u and digits an emoji has 12.
+        text = json.dumps(what, ensure_ascii=False).encode()
         try:
             sending = self.write_message(text)
         except WebSocketClosedError:
@@ -67,12 +71,12 @@ class RoomSocket(Socket):
             case {"say": str(text), "nonce": str(nonce)} if len(nonce) <= MAX_NONCE:
                 await self.say(text, nonce)
             case _:
-                self.close(NOT_ALLOWED, "malformed")
+                self.close(BAD_MESSAGE, "malformed")
 
     async def enter(self, room: int) -> None:
         """Enter a room, and remember it in the session."""
         if self.presence or room not in await self.hub.rooms():
-            self.close(NOT_ALLOWED, "no such room")
+            self.close(BAD_MESSAGE, "no such room")
             return
         self.session["room"] = room
         try:
