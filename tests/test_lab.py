@@ -51,7 +51,7 @@ def test_contestants_stand_side_by_side(tmp_path):
         assert "| Tornado, sqlite3 by hand" in table
     assert "old" not in page
     assert "| Tornado, sqlite3 by hand" in page
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     text = " ".join("".join(picture.getroot().itertext()) for picture in pictures)
     assert "tornado_sessions, SQLite" in text
     found = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))["found"]
