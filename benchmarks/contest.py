@@ -37,7 +37,7 @@ class Size:
         return self.starts * (self.rounds + 1)
 
 
-FULL = Size(starts=2, rounds=4, seconds=0.25)
+FULL = Size(starts=2, rounds=4, seconds=0.2)
 QUICK = Size(starts=1, rounds=2, seconds=0.05)
 
 

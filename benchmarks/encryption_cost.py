@@ -26,7 +26,7 @@ _ENCRYPTED = "/encrypted"
 Round: TypeAlias = "dict[str, float]"
 """Microseconds per request, by path."""
 
-FULL = Size(servers=6, rounds=40, requests=12)
+FULL = Size(servers=3, rounds=16, requests=12)
 QUICK = Size(servers=1, rounds=2, requests=5)
 
 

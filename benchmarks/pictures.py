@@ -10,7 +10,8 @@ from benchmarks.growth import Growth
 from benchmarks.standings import Standing
 
 _FOLDER = "images"
-_USUAL, _MANY = 16, 128
+_ALONE, _USUAL, _MANY = 1, 16, 128
+_HOW = "processor time of the server, {}; the line is the 95 % interval"
 
 
 def keep(place: Path, name: str, alternative: str, svg: str) -> str:
@@ -23,6 +24,7 @@ def keep(place: Path, name: str, alternative: str, svg: str) -> str:
 def of_peers(rows: Sequence[Standing], place: Path) -> list[str]:
     """Draw what the contest found."""
     measured = [one for one in rows if not one.error]
+    alone = [one for one in measured if one.connections == _ALONE]
     usual = [one for one in measured if one.connections == _USUAL]
     many = [one for one in measured if one.connections == _MANY]
     return [
@@ -31,14 +33,21 @@ def of_peers(rows: Sequence[Standing], place: Path) -> list[str]:
             (
                 "added",
                 "What reading and writing a session adds to a request",
-                f"processor time of the server, {_USUAL} connections; the line is the 95 % interval",
+                _HOW.format(f"{_USUAL} connections"),
                 "µs",
                 _sorted(usual, "write"),
             ),
             (
+                "alone",
+                "The same with one visitor at a time, when no round trip is shared",
+                _HOW.format("1 connection"),
+                "µs",
+                _sorted(alone, "write"),
+            ),
+            (
                 "read",
                 "What reading a session adds to a request",
-                f"processor time of the server, {_USUAL} connections; the line is the 95 % interval",
+                _HOW.format(f"{_USUAL} connections"),
                 "µs",
                 _sorted(usual, "read"),
             ),

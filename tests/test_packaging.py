@@ -154,8 +154,8 @@ def test_only_web_imports_tornado_web():
 
 
 def test_every_extra_has_code_that_needs_it():
-    """An extra is declared only for a driver that is imported, or tested as handed in."""
-    tests = (ROOT / "tests").glob("test_store_*.py")
+    """An extra is declared only for what is imported, or tested as handed in."""
+    tests = [*(ROOT / "tests").glob("test_store_*.py"), ROOT / "tests/test_uvloop.py"]
     used = {
         name.partition(".")[0]
         for path in (*SOURCE.rglob("*.py"), *tests)
@@ -239,15 +239,17 @@ def test_the_oldest_drivers_agree():
     """Extras, tox and the page about stores name the same oldest drivers."""
     extras = PYPROJECT["project"]["optional-dependencies"]
     [encryption] = extras["encryption"]
+    [loop] = extras["uvloop"]
     oldest = sorted(one for requirements in extras.values() for one in requirements)
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     tested = sorted(tox["testenv:oldest-drivers"]["deps"].split())
     assert [one.replace(">=", "==") for one in oldest] == tested
     page = text("docs/stores/index.md")
-    drivers = [one for one in oldest if one != encryption]
+    drivers = [one for one in oldest if one not in (encryption, loop)]
     assert all(f" {one.partition('>=')[2]} or later |" in page for one in drivers)
     assert f" {encryption.partition('>=')[2]} or later" in text("docs/encryption.md")
+    assert f" {loop.partition('>=')[2]} or later" in text("docs/costs.md")
 
 
 def test_the_linters_agree():

@@ -321,10 +321,12 @@ async def test_many_listeners(kind):
     url = with_option(shared_redis(kind), f"namespace=many{time.monotonic_ns()}")
     stores = [store_from_url(url) for _ in range(20)]
     ends = {f"h{number}" for number in range(50)}
+    told = asyncio.Event()
 
     async def hear(store, ready):
         async with listening(store) as (heard, _):
             ready.set()
+            await told.wait()
             await until(lambda: {handle for handle, _ in heard.ends} == ends)
             assert (heard.connections, len(heard.ends)) == (1, 50)
         await store.close()
@@ -336,5 +338,6 @@ async def test_many_listeners(kind):
     async with store_from_url(url) as store:
         for handle in ends:
             await end(store, handle)
+        told.set()
         await hearing
         await store.clear()

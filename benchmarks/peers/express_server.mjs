@@ -30,7 +30,7 @@ function withSessions(store) {
   application.use(
     session({
       store,
-      secret: "a secret for benchmarks only",
+      secret: "a secret for benchmarks, and for nothing else",
       resave: false,
       saveUninitialized: false,
     }),
