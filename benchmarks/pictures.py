@@ -98,6 +98,11 @@ def _sorted(rows: Iterable[Standing], name: str) -> list[Bar]:
 
 def _stacked(rows: Iterable[Standing]) -> list[Bar]:
     return [
-        Bar(one.name, one.figures["write"], one.figures["bare"].value, one.ours)
+        _stack(one)
         for one in sorted(rows, key=lambda one: (one.keeps, one.figures["total"].value))
     ]
+
+
+def _stack(one: Standing) -> Bar:
+    total, added = one.figures["total"], one.figures["write"]
+    return Bar(one.name, added, total.value - added.value, one.ours)
