@@ -73,7 +73,7 @@ async def noted(options: argparse.Namespace) -> dict[str, Added]:
         if url in DATABASES:
             url = await stack.enter_async_context(running(DATABASES[url]))
             more = ("--handwritten", url)
-        if "/encrypted" in options.path:
+        if any("/encrypted" in path for path in options.paths):
             more += ("--encrypted",)
         port = await stack.enter_async_context(server("--store", url, *more, *core))
         crowd = connections(port, options.connections)

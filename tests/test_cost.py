@@ -30,8 +30,8 @@ KEYS = 64
 CHANGES = 16
 
 
-def instructions(*arguments):
-    """Return how many instructions each path takes, by path."""
+def counted_in(*arguments):
+    """Return the instructions that each path takes, and in which packages."""
     counting = ["--count", "--requests", "5", "--top", "1"]
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.profile_requests", *arguments, *counting],
@@ -42,14 +42,27 @@ def instructions(*arguments):
         timeout=240,
     )
     assert result.returncode == 0, result.stderr
-    return {path: float(number) for path, number in COUNTED.findall(result.stdout)}
+    return result.stdout
+
+
+def instructions(*arguments):
+    """Return how many instructions each path takes, by path."""
+    return {
+        path: float(number) for path, number in COUNTED.findall(counted_in(*arguments))
+    }
 
 
 def test_a_request_that_leaves_the_session_alone():
-    """P4: it takes at most 6 % more instructions; of the time that is less than 5 %."""
+    """P4: it takes at most 6 % more instructions; of the time that is less than 5 %.
+
+    What the loop takes is left out, since that depends on what comes in together.
+    """
     paths = ["/bare", "/untouched"]
-    takes = instructions("memory://", *paths, "--no-cookie", "--against", "")
-    assert takes["/bare"] < takes["/untouched"] <= 1.06 * takes["/bare"]
+    counted = counted_in("memory://", *paths, "--no-cookie", "--against", "")
+    bare, untouched = (counted.split(f"{path}: ")[1] for path in paths)
+    [tornado] = re.findall(r"([\d.]+)  tornado\n", bare.split("all it calls")[0])
+    [ours] = re.findall(r"([\d.]+)  tornado_sessions\n", untouched)
+    assert 0 < float(ours) <= 0.06 * float(tornado)
 
 
 def test_requests_in_memory():

@@ -19,7 +19,8 @@ from tornado_sessions.stores.mongo import MongoStore
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT = 1.0
+DOWN = 1.0
+"""Seconds for which a server that was killed is not there."""
 HANGS = 8.0
 """Seconds for which a server hangs: until whoever listens has given up."""
 VIOLATION = 1008
@@ -81,11 +82,10 @@ class People:
 async def people_at(servers, url):
     """Serve people; afterwards demand that nothing is left over."""
     before = tasks()
-    settings = {"session_store_timeout": TIMEOUT}
     with pytest.MonkeyPatch.context() as patch:
         async with MongoStore(url) as elsewhere:
             store = MongoStore(url)
-            async with serving(routes(a_socket()), store, **settings) as site:
+            async with serving(routes(a_socket()), store) as site:
                 people = People(site, elsewhere)
                 await people.come(6)
                 await people.all_is_well()
@@ -123,7 +123,7 @@ async def test_a_server_that_dies(kind):
         async with people_at(servers, url) as people:
             await asyncio.to_thread(servers[0].kill)
             ending = asyncio.ensure_future(people.end())
-            await asyncio.sleep(TIMEOUT)
+            await asyncio.sleep(DOWN)
             await asyncio.to_thread(servers[0].start)
             await people.is_heard(await ending)
 
@@ -135,7 +135,7 @@ async def test_a_server_that_dies_after_an_end(kind):
         async with people_at(servers, url) as people:
             socket = await people.end()
             servers[0].kill()
-            await asyncio.sleep(TIMEOUT)
+            await asyncio.sleep(DOWN)
             await asyncio.to_thread(servers[0].start)
             await people.is_heard(socket)
 

@@ -34,7 +34,7 @@ from tornado_sessions.testing import read_session
 
 pytestmark = pytest.mark.slow
 
-DEADLINE = 0.4
+DEADLINE = 1.0
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from httpkit import Acts, acting, answered, serving, session_cookies, ticket_in
 from httpkit_stores import FakeClock, Gate, on_every_store, on_waiting_stores, soon
 
@@ -45,6 +47,9 @@ def saving(gate):
 
         async def act_add(self, key):
             await self.session.mutate(key, lambda n: n + 1, default=0)
+
+        async def act_refresh(self, _):
+            await self.session.refresh()
 
     return Saves
 
@@ -163,6 +168,37 @@ async def test_a_late_successor_is_the_one_of_then(make_store):
         gate.open()
         (morsel,) = session_cookies(await soon(parked))
         assert ticket_in(morsel) == ticket_in(visitor.cookie)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@on_every_store
+async def test_a_request_that_was_left_behind_for_long(make_store, persistent):
+    """C5 E4: having read the session anew, it neither sends nor replaces a token.
+
+    Its own was replaced twice meanwhile, so what it could send is outdated.
+    """
+    gate, clock = Gate(), FakeClock()
+    settings = {"session_persistent": persistent}
+    async with serve(make_store, clock, saving(gate), **settings) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        slow = visitor.twin().get("/?touch=k&wait=a&refresh=1&set=slow:1")
+        answer = await late(slow, gate, overtakes(visitor, clock))
+        assert session_cookies(answer) == []
+        assert (await visitor.get()).body == b'{"k": "1", "slow": "1"}'
+        await overtakes(visitor, clock)
+        assert ("ended", "reuse") not in site.kinds
+
+
+async def overtakes(visitor, clock):
+    """Have the token replaced twice, and wait until it is due again."""
+    await visitor.get()
+    for _ in range(2):
+        clock.advance(AFTER)
+        assert len(session_cookies(await visitor.get())) == 1
+        answer = await visitor.get()
+    clock.advance(AFTER)
+    return answer
 
 
 @on_every_store

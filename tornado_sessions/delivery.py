@@ -17,6 +17,7 @@ from tornado_sessions.errors import ResponseStarted
 from tornado_sessions.renewal import rotates_soon
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Meta
+from tornado_sessions.tokens import digest
 from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
@@ -75,12 +76,15 @@ def expected_token(
     """Return the token that a change of *meta* depends on, if it does.
 
     The data of a request do not: a token that is replaced meanwhile is no reason to
-    lose them. An answer that sends the cookie does, and so does a confirmation, which
-    is one of this token only. A socket may be much older than a login, which it must
-    not write into (C6).
+    lose them. An answer that sends the cookie, or what follows from it, depends on the
+    token that the request has, whatever it has read since; and so does a confirmation.
+    A new epoch goes on top of any token. A socket may be much older than a login, which
+    it must not write into (C6).
     """
-    if due is CookieDue.SEND or session.outlives_request or "confirmed_at" in meta:
+    if session.outlives_request or "epoch" in meta:
         return known.token
+    if session.ticket is not None and (due is CookieDue.SEND or "confirmed_at" in meta):
+        return digest(session.ticket.token)
     return None
 
 

@@ -216,9 +216,11 @@ class Planner:
         session, known = plan.session, record.meta
         meta = self._extension(known, now)
         plan.has_data = True
-        expect = known.token if session.outlives_request else None
-        if self._delivery.outlives_browser(session):  # and its end has moved
-            plan.due, expect = CookieDue.SEND, known.token
+        if self._delivery.outlives_browser(session):
+            plan.due = CookieDue.SEND  # its end has moved
+            expect = expected_token(session, known, plan.due, meta)
+        else:
+            expect = known.token if session.outlives_request else None
         plan.changes.append(
             Apply(record.handle, changed, removed, {}, expect, meta, known.principal)
         )

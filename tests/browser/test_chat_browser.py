@@ -108,7 +108,8 @@ async def test_one_device_ends_another(device, servers):
     """Logged out from another device, a socket closes and the page says why (W1, E6).
 
     That takes less than a second. The test waits eight times as long, since it shares
-    the machine with browsers and databases, and prints what it took (``pytest -rP``).
+    the machine with browsers and databases, and prints what it took from the click to
+    the close (``pytest -rP``).
     """
     desk, phone = await device(servers[0]), await device(servers[1])
     await desk.log_in("Ada")
@@ -148,6 +149,7 @@ async def test_log_out_everywhere(device, servers):
     await ben.say("still here")
 
 
+@pytest.mark.parametrize("servers", [("sqlite", 2)], indirect=True, ids=["2-on-sqlite"])
 async def test_log_out_closes_the_other_tabs(device, servers):
     """Log-out in one tab is the end of the others in that browser, at any server (W1)."""
     desk, phone = await device(servers[0]), await device(servers[1])
