@@ -284,7 +284,7 @@ async def test_nothing_is_left_of_a_stream(driver, monkeypatch):
                 await asyncio.sleep(moment)
                 await stopped(task)
         await gone(lambda: set(tasks()) - set(before))
-        await gone(lambda: cursors(server))
+        await gone(lambda: cursors(server, store._collection.full_name))
 
 
 async def stopped(task):
