@@ -45,7 +45,11 @@ def arguments() -> argparse.Namespace:
         prog="python -m benchmarks", description="Measure what the library costs."
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="take seconds and prove nothing")
+    add(
+        "--quick",
+        action="store_true",
+        help="take a few minutes in all, and prove nothing",
+    )
     add(
         "--long",
         action="store_true",

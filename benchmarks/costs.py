@@ -27,6 +27,8 @@ from benchmarks.report import write_between
 from benchmarks.standings import Standing, table
 
 PEERS = "peers"
+_IDLE = 1.0
+"""Load average below which a machine counts as idle."""
 GROWTHS: dict[str, ModuleType] = {
     "size": growth_size,
     "stored": growth_stored,
@@ -89,7 +91,17 @@ def growths_page(
         )
         for one, image in zip(growths, pictured, strict=True)
     )
-    return "\n\n".join((*sections, machine.sentence))
+    return "\n\n".join((*sections, _measured_on(machine)))
+
+
+def _measured_on(machine: Machine) -> str:
+    """Describe the machine, and say so if it was not idle."""
+    if machine.busy < _IDLE:
+        return machine.sentence
+    return (
+        f"{machine.sentence} **The machine had other things to do**: processor time is "
+        "a little too much here, and what was measured on the clock tells little."
+    )
 
 
 def peers_page(
@@ -101,4 +113,4 @@ def peers_page(
         for number in CONNECTIONS
     )
     title = "### Beside its peers"
-    return "\n\n".join((title, *images, machine.sentence, *tables))
+    return "\n\n".join((title, *images, _measured_on(machine), *tables))

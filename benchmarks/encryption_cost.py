@@ -57,7 +57,7 @@ def _rows(rounds: Sequence[Round], path: str, kind: str) -> list[Row]:
     ratio = quotient(rounds, encrypted, plain)
     return [
         Row("S9", f"{kind}, encryption adds", added, "µs"),
-        Row("S9", f"{kind}, whole request against not encrypted", ratio, "×"),
+        Row("S9", f"{kind}, encrypted against plain", ratio, "×"),
     ]
 
 

@@ -70,7 +70,11 @@ def _line(found: dict[str, Any]) -> Line:
     return Line(found["name"], tuple(points))
 
 
-def times(many: Sequence[Line], name: str) -> float:
-    """Return by what factor the curve *name* grew from its first to its last point."""
-    line = next(one for one in many if one.name == name)
-    return line.points[-1].measured.value / max(line.points[0].measured.value, 1e-9)
+def grown(lines: Sequence[Line]) -> str:
+    """Say by what factor each curve grew from its first to its last point."""
+    return "; ".join(f"{line.name} {figure(_factor(line))} ×" for line in lines)
+
+
+def _factor(line: Line) -> float:
+    first, last = line.points[0].measured, line.points[-1].measured
+    return last.value / max(first.value, 1e-9)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contest import Entry, Result, entered
-from benchmarks.growth import Growth, Line, Point
+from benchmarks.growth import Growth, Line, Point, grown
 from benchmarks.load import Connection, connections
 from benchmarks.peers.catalogue import peers
 from benchmarks.processor_time import middle
@@ -93,18 +93,20 @@ def _lines(found: dict[str, list[Point]]) -> tuple[Line, ...]:
 
 
 def _rates(lines: tuple[Line, ...]) -> Growth:
+    last = max(point.at for line in lines for point in line.points)
     return Growth(
         name="parallel",
         title="Parallel requests on one session",
         measured="answers per second, all on the same session",
         across="requests under way at once",
         says=(
-            "Requests that change a session do not wait for each other (C1): the rate "
-            "is that of as many sessions, and what limits it is the one core of the "
-            "server. The changes of one turn of the event loop leave together, so it "
-            "rises with their number. `mutate` loses nothing (C2, checked here: every "
-            "visit was counted), and for that the mutations of one key take turns, each "
-            "a round trip to the database: the rate stays that of one at a time."
+            f"From one to {last:g} at once the rate grows: {grown(lines)}. "
+            "Requests that change a session do not wait for each other (C1), so what "
+            "limits them is the core of the server, as if each had a session of its "
+            "own; what they ask of the database in one turn of the event loop leaves "
+            "together. `mutate` loses nothing (C2, checked here: every visit was "
+            "counted), and for that the mutations of one key take turns, so their rate "
+            "is bounded by one round trip to the database after another."
         ),
         lines=lines,
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contest import Entry, Result, entered
-from benchmarks.growth import Growth, Line, Point, times
+from benchmarks.growth import Growth, Line, Point, grown
 from benchmarks.load import connections
 from benchmarks.peers.catalogue import peers
 from benchmarks.processor_time import middle
-from benchmarks.report import Progress, figure
+from benchmarks.report import Progress
 from benchmarks.sampling import sampled
 from benchmarks.spread import Estimate
 
@@ -84,11 +84,8 @@ def _growth(lines: Sequence[Line]) -> Growth:
 
 def _says(lines: Sequence[Line]) -> str:
     last = max(point.at for line in lines for point in line.points)
-    grown = ", ".join(
-        f"{line.name} {figure(times(lines, line.name))} ×" for line in lines
-    )
     return (
-        f"From the smallest to {last:,.0f} bytes it grows: {grown}. "
+        f"From the smallest to {last:,.0f} bytes it grows: {grown(lines)}. "
         "A request that changes one key encodes and sends that key alone, but it loads "
         "the whole session, so what is left to grow is the transport of bytes that "
         "nobody decodes; by hand, all of them are parsed and written back as well. "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import MONGO, REDIS, Database, NotThereError, cores, running
-from benchmarks.growth import Growth, Line, Point, times
+from benchmarks.growth import Growth, Line, Point, grown
 from benchmarks.processor_time import middle
 from benchmarks.report import Progress, figure
 from benchmarks.spread import exactly
@@ -136,12 +136,6 @@ def _lines(found: dict[str, list[Point]]) -> tuple[Line, ...]:
     return tuple(Line(name, tuple(points)) for name, points in found.items())
 
 
-def _grown(lines: tuple[Line, ...]) -> str:
-    return ", ".join(
-        f"{line.name} {figure(times(lines, line.name))} ×" for line in lines
-    )
-
-
 def _loads(lines: tuple[Line, ...]) -> Growth:
     return Growth(
         name="stored-load",
@@ -149,7 +143,7 @@ def _loads(lines: tuple[Line, ...]) -> Growth:
         measured="µs on the clock, one load at a time",
         across="sessions in the store",
         says=(
-            f"From the fewest to the most sessions it grows: {_grown(lines)}. "
+            f"From the fewest to the most sessions it grows: {grown(lines)}. "
             "Each store finds a session by its handle: a dict, a name in one of many "
             "directories, the primary key of a table, a key, `_id`. What grows is what "
             "no longer fits into a cache, of the processor or of the database. "
@@ -166,7 +160,7 @@ def _changes(lines: tuple[Line, ...]) -> Growth:
         measured="µs on the clock, one change at a time",
         across="sessions in the store",
         says=(
-            f"From the fewest to the most sessions it grows: {_grown(lines)}. "
+            f"From the fewest to the most sessions it grows: {grown(lines)}. "
             "SQLite and files wait for the disk (`fsync`), however many there are; "
             "requests that arrive together share that wait, which one at a time cannot "
             "show."
