@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
-_COOKIE = re.compile(rb"\r\nSet-Cookie: ([^;\r]+)")
+_COOKIE = re.compile(rb"\r\nSet-Cookie: ([^;\r]+)", re.IGNORECASE)
 
 
 class Connection(asyncio.Protocol):
@@ -21,7 +22,10 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.cookie = b""
         self.body = b""
+        self.took: list[float] = []
+        """Seconds until each answer, since `repeat` or `repeat_until`."""
         self._transport: asyncio.Transport | None = None
+        self._sent = self._until = 0.0
         self._request = b""
         self._received = b""
         self._left = 0
@@ -36,10 +40,17 @@ class Connection(asyncio.Protocol):
         cookie = b"Cookie: " + self.cookie + b"\r\n" if self.cookie else b""
         host = b" HTTP/1.1\r\nHost: localhost\r\nUser-Agent: benchmark\r\n"
         self._request = b"GET " + path.encode() + host + cookie + b"\r\n"
-        self._left = times
+        self._left, self._until = times, 0.0
+        self.took = []
         self._done = asyncio.get_running_loop().create_future()
         self._send()
         return self._done
+
+    def repeat_until(self, path: str, end: float) -> asyncio.Future[None]:
+        """Ask for *path* until ``time.perf_counter()`` says *end*, but at least once."""
+        done = self.repeat(path, 1)
+        self._until = end
+        return done
 
     async def get(self, path: str) -> bytes:
         """Return the body of *path*."""
@@ -53,6 +64,7 @@ class Connection(asyncio.Protocol):
     def _send(self) -> None:
         self._left -= 1
         assert self._transport is not None
+        self._sent = time.perf_counter()
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -69,10 +81,12 @@ class Connection(asyncio.Protocol):
         self._answered(head)
 
     def _answered(self, head: bytes) -> None:
+        now = time.perf_counter()
+        self.took.append(now - self._sent)
         cookie = _COOKIE.search(head)
         if cookie is not None:
             self.cookie = cookie[1]
-        if self._left:
+        if self._left > 0 or now < self._until:
             self._send()
         elif self._done is not None:
             self._done.set_result(None)

@@ -14,6 +14,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from tornado.web import RequestHandler
 
+from benchmarks.handwritten import filling
+
 _LIFETIME = timedelta(days=14)
 _COOKIE = "handwritten"
 
@@ -63,10 +65,23 @@ class Write(WithSession):
         self.write(str(session["n"]))
 
 
+class Fill(WithSession):
+    """Fills the session with so many bytes that nobody reads."""
+
+    async def get(self) -> None:
+        session = await self.load()
+        await self.save(session | filling(self))
+        self.write("ok")
+
+
 async def routes(url: str) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """Return the routes that keep their sessions at *url*."""
     client = AsyncMongoClient[dict[str, Any]](url)
     sessions = client["handwritten"]["sessions"]
     await sessions.create_index("expires_at", expireAfterSeconds=0)
     shared = {"sessions": sessions}
-    return [("/handwritten-read", Read, shared), ("/handwritten", Write, shared)]
+    return [
+        ("/handwritten-read", Read, shared),
+        ("/handwritten", Write, shared),
+        ("/handwritten-fill", Fill, shared),
+    ]

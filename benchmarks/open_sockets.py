@@ -99,21 +99,21 @@ async def measure(sockets: int, progress: Progress) -> list[Row]:
     rows: list[Row] = []
     with cores() as core:
         progress("W1", 0, 3)
-        plain = await _with_sockets("memory://", "/plain", sockets, core)
+        plain = await with_sockets("memory://", "/plain", sockets, core)
         progress("W1", 1, 3)
-        ours = await _with_sockets("memory://", "/with-session", sockets, core)
+        ours = await with_sockets("memory://", "/with-session", sockets, core)
         rows += _rows(sockets, plain, ours)
         progress("W1", 2, 3)
         try:
             async with running(REDIS) as url:
-                far = await _with_sockets(url, "/with-session", sockets, core)
+                far = await with_sockets(url, "/with-session", sockets, core)
         except NotThereError as hint:
             return rows + missing(["W1"], REDIS.name, hint)
     redis = "redis://, the same from another process"
     return [*rows, Row("W1", redis, _one(far.end), "ms", at_most=1000)]
 
 
-async def _with_sockets(
+async def with_sockets(
     store: str, path: str, number: int, core: Sequence[str]
 ) -> Found:
     """Open so many sockets, each with a session of its own, and watch them."""

@@ -35,6 +35,7 @@ Added: TypeAlias = "dict[Function, Note]"
 _NOTHING = Note(0, 0, 0)
 
 DATABASES = {database.scheme: database for database in (REDIS, MONGO)}
+_BEGINS = {"/handwritten": "/handwritten", "/encrypted": "/encrypted/write"}
 _PLACES = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
 
@@ -45,8 +46,14 @@ def arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("store", help="redis or mongodb, which is started; or a URL of session_store")
-    add("path", help="/read, /write, /handwritten-read, /handwritten or /bare")
+    add(
+        "paths",
+        nargs="+",
+        metavar="path",
+        help="/read, /write, /encrypted/read, /bare …",
+    )
     add("--against", default="/bare", help="another path, or '' for none")
+    add("--no-cookie", action="store_true", help="from visitors who have no session")
     add("--connections", type=int, default=16)
     add("--requests", type=int, default=200, help="of each connection")
     add(
@@ -58,29 +65,35 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def noted(options: argparse.Namespace) -> Added:
-    """Return what the path adds to the one that it is compared with."""
+async def noted(options: argparse.Namespace) -> dict[str, Added]:
+    """Return what each path adds to the one that it is compared with."""
     async with AsyncExitStack() as stack:
         core, url = stack.enter_context(cores()), options.store
         more: tuple[str, ...] = ()
         if url in DATABASES:
             url = await stack.enter_async_context(running(DATABASES[url]))
             more = ("--handwritten", url)
+        if any("/encrypted" in path for path in options.paths):
+            more += ("--encrypted",)
         port = await stack.enter_async_context(server("--store", url, *more, *core))
         crowd = connections(port, options.connections)
         visitors = await stack.enter_async_context(crowd)
-        begin = "/handwritten" if options.path.startswith("/hand") else "/write"
-        await everybody(visitors, begin, 1)
-        notes = await notes_of(visitors, options, options.path)
-        if not options.against:
-            return notes
-        other = await notes_of(visitors, options, options.against)
+        against = await notes_of(visitors, options, options.against)
+        return {
+            path: difference(await notes_of(visitors, options, path), against)
+            for path in options.paths
+        }
+
+
+def difference(mine: Added, theirs: Added) -> Added:
+    """Return what *mine* takes more than *theirs*."""
+    pairs = {
+        function: (mine.get(function, _NOTHING), theirs.get(function, _NOTHING))
+        for function in {**mine, **theirs}
+    }
     return {
-        function: Note(*(a - b for a, b in zip(mine, theirs, strict=True)))
-        for function in {**notes, **other}
-        for mine, theirs in [
-            (notes.get(function, _NOTHING), other.get(function, _NOTHING))
-        ]
+        function: Note(*(a - b for a, b in zip(*pair, strict=True)))
+        for function, pair in pairs.items()
     }
 
 
@@ -88,6 +101,10 @@ async def notes_of(
     visitors: Sequence[Connection], options: argparse.Namespace, path: str
 ) -> Added:
     """Return what the server notes while all *visitors* ask for *path*."""
+    if not path:
+        return {}
+    if not options.no_cookie:
+        await everybody(visitors, begins(path), 1)
     requests = options.requests
     await everybody(visitors, path, 20)
     await visitors[0].get("/profile?count=1" if options.count else "/profile")
@@ -98,6 +115,14 @@ async def notes_of(
         function: Note(calls / number, 1e6 * own / number, 1e6 * everything / number)
         for function, (_, calls, own, everything, _) in stats.items()
     }
+
+
+def begins(path: str) -> str:
+    """Return the path that begins the sessions which *path* is about."""
+    for prefix, first in _BEGINS.items():
+        if path.startswith(prefix):
+            return first
+    return "/write"
 
 
 def place(file: str) -> str:
@@ -117,12 +142,12 @@ def package(function: Function) -> str:
     return folder if rest else file
 
 
-def show(notes: Added, unit: str, top: int) -> None:
+def show(path: str, notes: Added, unit: str, top: int) -> None:
     """Print the functions that take most by themselves."""
     packages: defaultdict[str, float] = defaultdict(float)
     for function, note in notes.items():
         packages[package(function)] += note.own
-    print(f"{sum(packages.values()):8.1f} {unit} a request\n")
+    print(f"{path}: {sum(packages.values()):.1f} {unit} a request\n")
     for name in sorted(packages, key=packages.__getitem__, reverse=True):
         if abs(packages[name]) >= 1:
             print(f"{packages[name]:8.1f}  {name}")
@@ -137,7 +162,8 @@ def show(notes: Added, unit: str, top: int) -> None:
 def main() -> None:
     options = arguments()
     unit = "instructions" if options.count else "µs, with the noting,"
-    show(asyncio.run(noted(options)), unit, options.top)
+    for path, notes in asyncio.run(noted(options)).items():
+        show(path, notes, unit, options.top)
 
 
 if __name__ == "__main__":

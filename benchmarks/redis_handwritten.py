@@ -14,8 +14,12 @@ from typing import Any
 import redis.asyncio
 from tornado.web import RequestHandler
 
+from benchmarks.handwritten import filling
+
 _LIFETIME = 14 * 86400
 _COOKIE = "handwritten"
+_POOL = 1000
+"""By default redis-py 8 allows 100 connections, and 128 requests at once would fail."""
 
 
 class WithSession(RequestHandler):
@@ -58,7 +62,20 @@ class Write(WithSession):
         self.write(str(session["n"]))
 
 
+class Fill(WithSession):
+    """Fills the session with so many bytes that nobody reads."""
+
+    async def get(self) -> None:
+        session = await self.load()
+        await self.save(session | filling(self))
+        self.write("ok")
+
+
 async def routes(url: str) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """Return the routes that keep their sessions at *url*."""
-    shared = {"client": redis.asyncio.from_url(url)}
-    return [("/handwritten-read", Read, shared), ("/handwritten", Write, shared)]
+    shared = {"client": redis.asyncio.from_url(url, max_connections=_POOL)}
+    return [
+        ("/handwritten-read", Read, shared),
+        ("/handwritten", Write, shared),
+        ("/handwritten-fill", Fill, shared),
+    ]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from benchmarks.machine import Machine
 from benchmarks.spread import Estimate
@@ -15,6 +15,9 @@ from benchmarks.spread import Estimate
 BEGIN = "<!-- benchmark: begin -->"
 END = "<!-- benchmark: end -->"
 _HEADINGS = ("", "what", "measured", "95 % interval", "must reach", "reached?")
+
+
+Cells: TypeAlias = "tuple[str, ...]"
 
 
 class Progress(Protocol):
@@ -84,6 +87,11 @@ def missing(rules: Sequence[str], what: str, hint: object) -> list[Row]:
     return [Row(rule, what, None, note=f": install {hint}") for rule in rules]
 
 
+def figure(value: float) -> str:
+    """Return a number with as many digits as can be trusted."""
+    return f"{value:,.{_digits(value)}f}"
+
+
 def _digits(value: float) -> int:
     if float(value).is_integer():  # counted, not measured
         return 0
@@ -91,8 +99,13 @@ def _digits(value: float) -> int:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table that can be read as it is."""
-    lines = [_HEADINGS, *(row.cells() for row in rows)]
+    """Return the rows as a Markdown table."""
+    return markdown(_HEADINGS, [row.cells() for row in rows])
+
+
+def markdown(headings: Cells, rows: Sequence[Cells]) -> str:
+    """Return a Markdown table that can be read as it is."""
+    lines = [headings, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = tuple("-" * width for width in widths)
     return "\n".join(
@@ -117,19 +130,36 @@ def write_results(directory: Path, rows: Sequence[Row], machine: Machine) -> Non
 
 
 def write_docs(path: Path, rows: Sequence[Row], machine: Machine) -> None:
+    """Put the table between the two markers of the file at *path*."""
+    write_between(path, page(rows, machine))
+
+
+def write_between(path: Path, content: str) -> None:
     """Replace what stands between the two markers of the file at *path*."""
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{path} must have the lines {BEGIN} and {END}")
-    new = f"{before}{begin}\n\n{page(rows, machine)}\n{end}{after}"
+    new = f"{before}{begin}\n\n{content.strip()}\n\n{end}{after}"
     path.write_text(new, encoding="utf-8")
+
+
+_BAR = 24
 
 
 def show_progress(what: str, done: int, total: int, /) -> None:
     """Keep one line of a terminal up to date; elsewhere say when something begins."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{what}: {done} of {total}", end="", file=sys.stderr, flush=True)
+        full = round(_BAR * done / total)
+        bar = "#" * full + "-" * (_BAR - full)
+        line = f"\r\x1b[K[{bar}] {done} of {total}  {what}"
+        print(line, end="", file=sys.stderr, flush=True)
     elif done == 0:
         print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+def clear_progress() -> None:
+    """Take that line away, before something is printed."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)

@@ -93,7 +93,7 @@ async def _serving(manager: SessionManager) -> AsyncIterator[int]:
     handlers = [("/read", Read), ("/write", Write), ("/login", Login)]
     application = Application(
         [*handlers, ("/untouched", Untouched)],
-        cookie_secret="a secret for benchmarks only",
+        cookie_secret="a secret for benchmarks only, and long enough",
         session_manager=manager,
     )
     http = HTTPServer(application)

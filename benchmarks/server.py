@@ -75,6 +75,48 @@ class Write(SessionMixin, RequestHandler):
         self.write(str(self.session["n"]))
 
 
+class Mutate(SessionMixin, RequestHandler):
+    """Does the same so that no parallel request is lost (C2)."""
+
+    async def get(self) -> None:
+        self.write(str(await self.session.mutate("n", lambda n: n + 1, 0)))
+
+
+class Fill(SessionMixin, RequestHandler):
+    """Fills the session with so many bytes that nobody reads."""
+
+    def get(self) -> None:
+        for name, value in handwritten.filling(self).items():
+            self.session[name] = value
+        self.write("ok")
+
+
+class Text(SessionMixin, RequestHandler):
+    """S9: reads a text of so many characters."""
+
+    def initialize(self, size: int) -> None:
+        self.size = size
+
+    def get(self) -> None:
+        if len(self.session[self.name]) != self.size:
+            raise RuntimeError("the text is not the one that was written")
+        self.write("ok")
+
+    @property
+    def name(self) -> str:
+        return f"text {self.size}"
+
+
+class Rewrite(Text):
+    """Reads such a text, which begins with a number, and writes it with the next one."""
+
+    def get(self) -> None:
+        text = self.session.get(self.name, "0" * self.size)
+        number = int(text[:_NUMBER]) + 1
+        self.session[self.name] = f"{number:0{_NUMBER}}{text[_NUMBER:]}"
+        self.write(str(number))
+
+
 class ProcessorTime(RequestHandler):
     """Says how many nanoseconds of processor this process took so far."""
 
@@ -96,33 +138,64 @@ class Profile(RequestHandler):
             Profile.notes.begin()
 
 
+TEXTS = (1024, 65536)
+_NUMBER = 12
+_TO_ENCRYPT: list[Route] = [("/read", Read, {}), ("/write", Write, {})]
+for _size in TEXTS:
+    _TO_ENCRYPT.append((f"/read/{_size}", Text, {"size": _size}))
+    _TO_ENCRYPT.append((f"/write/{_size}", Rewrite, {"size": _size}))
+"""What is served encrypted, under "/encrypted", and as it is."""
+
+
 class ByPath(Router):
     """Gives each path an application of its own: no route stands behind another."""
 
-    def __init__(self, store: str, handwritten_routes: Iterable[Route]) -> None:
+    def __init__(
+        self, store: str, handwritten_routes: Iterable[Route], *, encrypted: bool
+    ) -> None:
         manager = SessionManager(store)
         self._applications = {
-            path: Application(
-                [(path, handler, arguments)],
-                cookie_secret="a secret for benchmarks only",
-                session_manager=manager,
-            )
+            path: _application(path, handler, arguments, manager)
             for path, handler, arguments in (
                 ("/bare", Bare, {}),
                 ("/signed-cookie", SignedCookie, {}),
                 ("/untouched", Untouched, {}),
                 ("/read", Read, {}),
                 ("/write", Write, {}),
+                ("/mutate", Mutate, {}),
+                ("/fill", Fill, {}),
                 ("/processor-time", ProcessorTime, {}),
                 ("/profile", Profile, {}),
                 *handwritten_routes,
             )
         }
+        if encrypted:
+            self._serve_encrypted(store, manager)
+
+    def _serve_encrypted(self, store: str, plain: SessionManager) -> None:
+        manager = SessionManager(store, encryption_keys=[bytes(range(32))])
+        for path, handler, more in _TO_ENCRYPT:
+            for prefix, owner in (("", plain), ("/encrypted", manager)):
+                full = prefix + path
+                self._applications[full] = _application(full, handler, more, owner)
 
     def find_handler(
         self, request: HTTPServerRequest, **_: object
     ) -> HTTPMessageDelegate | None:
         return self._applications[request.path].find_handler(request)
+
+
+def _application(
+    path: str,
+    handler: type[RequestHandler],
+    arguments: dict[str, Any],
+    manager: SessionManager,
+) -> Application:
+    return Application(
+        [(path, handler, arguments)],
+        cookie_secret="a secret for benchmarks only, and long enough",
+        session_manager=manager,
+    )
 
 
 async def handwritten_routes(place: str | None) -> list[Route]:
@@ -137,9 +210,10 @@ async def handwritten_routes(place: str | None) -> list[Route]:
     return routes
 
 
-async def serve(store: str, place: str | None) -> None:
+async def serve(store: str, place: str | None, *, encrypted: bool) -> None:
     socket, port = bind_unused_port()
-    server = HTTPServer(ByPath(store, await handwritten_routes(place)))
+    routes = await handwritten_routes(place)
+    server = HTTPServer(ByPath(store, routes, encrypted=encrypted))
     server.add_sockets([socket])
     print(port, flush=True)
     await asyncio.Event().wait()
@@ -168,14 +242,21 @@ def main() -> None:
     parser.add_argument("--store", default="memory://")
     parser.add_argument("--handwritten", help="file or URL of handwritten sessions")
     parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
     parser.add_argument("--slower-disk", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument(
+        "--encrypted", action="store_true", help="serve encrypted sessions, too"
+    )
     options = parser.parse_args()
     if options.slower_disk:
         slow_down_commits(options.slower_disk)
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     threading.Thread(target=end_with_input, daemon=True).start()
-    asyncio.run(serve(options.store, options.handwritten))
+    run: Any = asyncio.run
+    if options.uvloop:  # not needed otherwise, and may not be installed
+        run = importlib.import_module("uvloop").run
+    run(serve(options.store, options.handwritten, encrypted=options.encrypted))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ async def serve(store: str) -> None:
             (r"/end/(.+)", End),
             (r"/usage", Usage),
         ],
-        cookie_secret="a secret for benchmarks only",
+        cookie_secret="a secret for benchmarks only, and long enough",
         session_store=store,
         log_function=lambda _: None,
     )

@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from tornado.web import RequestHandler
@@ -25,9 +25,10 @@ from tornado_sessions.testing import read_session
 
 CONNECTIONS = 16
 STRANGERS = 2
-TIMEOUT = 1.0
-"""Seconds that the server under load gives the store, unless a test says otherwise."""
-SLACK = 3
+TIMEOUT = 2.0
+"""Seconds that the server under load gives the store, unless a test says otherwise: more
+than a busy machine needs."""
+SLACK = 6
 """A request may take this many timeouts: it detects hanging, and measures nothing."""
 HUNG = 20.0
 """Seconds after which a request counts as one that will never be answered."""
@@ -177,11 +178,9 @@ class Person:
 
     async def come(self):
         """Begin the session."""
-        browser = Browser(self.load.port)
-        status, body = await browser.fetch("/set", f"who={self.name}&last=0")
-        browser.close()
-        self.cookie = browser.cookie
-        assert status == 200, body
+        with closing(Browser(self.load.port)) as browser:
+            await until_served(browser.fetch, "/set", f"who={self.name}&last=0")
+            self.cookie = browser.cookie
 
     async def read(self, browser):
         least = self.acknowledged - self.forgiven
@@ -329,10 +328,12 @@ class Load:
         """Let everybody finish, and compare with what is stored."""
         await self.ended()
         for person in self.people:
-            browser = Browser(self.port, person.cookie)
-            assert await person.read(browser) == 200
-            browser.close()
+            with closing(Browser(self.port, person.cookie)) as browser:
+                await until_served(self._read, person, browser)
         assert self.wrong == []
+
+    async def _read(self, person, browser):
+        return await person.read(browser), b"refused"
 
     def lost(self, person):
         """Return how many acknowledged increments are missing, as last seen."""
@@ -355,6 +356,16 @@ class Load:
         """How many increments were acknowledged, and how many sent."""
         people = self.people
         return sum(p.acknowledged for p in people), sum(p.sent for p in people)
+
+
+async def until_served(ask, *args):
+    """Ask until the answer is a 200: a short deadline may be missed on a busy machine."""
+    end = time.monotonic() + RECOVERY
+    while True:
+        status, body = await ask(*args)
+        if status == 200:
+            return
+        assert time.monotonic() < end, (status, body)
 
 
 def in_namespace(url):

@@ -22,7 +22,7 @@ from httpkit_stores import PATIENCE, AsyncStore, Gate, soon
 from tornado_sessions import SessionEvent, SessionManager, SessionMixin
 from tornado_sessions.cookie import decode
 
-SECRET = "a secret made up for the tests"
+SECRET = "a secret made up for the tests, and long enough"
 
 
 class Page(SessionMixin, RequestHandler):

@@ -374,15 +374,20 @@ async def listening(store):
         await asyncio.gather(task, return_exceptions=True)
 
 
-def cursors(server, database="tornado_sessions"):
-    """Return the cursors that are open at a server: their collections and ids."""
+def cursors(server, place="tornado_sessions."):
+    """Return the cursors that are open at a server: their collections and ids.
+
+    Args:
+        server: A `MongoServer`.
+        place: The whole name of a collection, or what such names begin with.
+    """
     stage = {"$currentOp": {"allUsers": True, "idleCursors": True}}
     with server.client() as client:
         found = list(client.admin.aggregate([stage]))
     return [
         (one["ns"], one["cursor"]["cursorId"])
         for one in found
-        if "cursor" in one and one["ns"].startswith(f"{database}.")
+        if "cursor" in one and one["ns"].startswith(place)
     ]
 
 
@@ -390,6 +395,6 @@ def kill_cursors(server, store):
     """Kill the cursors that are open on the collection of *store*."""
     name = store._collection.full_name
     database, _, collection = name.partition(".")
-    killed = [cursor for ns, cursor in cursors(server) if ns == name]
+    killed = [cursor for _, cursor in cursors(server, name)]
     if killed:
         server.run("killCursors", collection, database, cursors=killed)

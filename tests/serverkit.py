@@ -1,9 +1,10 @@
 """A server with sessions as a process of its own: to be raced against, and killed.
 
 Run as ``python serverkit.py STORE_URL``, it serves on a free port of 127.0.0.1, prints
-that port, and ends with its standard input.
+that port, and ends with its standard input. Settings may follow, as the repr of a dict.
 """
 
+import ast
 import asyncio
 import signal
 import subprocess
@@ -91,7 +92,7 @@ class Release(RequestHandler):
         GATES[gate].released.set()
 
 
-def application(store):
+def application(store, **settings):
     routes = [
         ("/", Read),
         ("/set", Set),
@@ -102,11 +103,12 @@ def application(store):
         ("/await/(.+)", Await),
         ("/release/(.+)", Release),
     ]
-    return Application(routes, cookie_secret=SECRET, session_store=store)
+    settings = {"cookie_secret": SECRET, "session_store": store, **settings}
+    return Application(routes, **settings)
 
 
-async def main(store):
-    app = application(store)
+async def main(store, settings="{}"):
+    app = application(store, **ast.literal_eval(settings))
     (socket,) = bind_sockets(0, "127.0.0.1")
     server = HTTPServer(app)
     server.add_sockets([socket])
@@ -123,8 +125,8 @@ async def main(store):
 class Server:
     """One server process; started at once, asked for its port when it is needed."""
 
-    def __init__(self, store):
-        command = [sys.executable, __file__, store]
+    def __init__(self, store, **settings):
+        command = [sys.executable, __file__, store, repr(settings)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -164,4 +166,4 @@ def servers(store, count):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -103,6 +103,12 @@ class Talk:
         assert await self.heard() is None
         return self._connection.close_code, self._connection.close_reason
 
+    async def ended(self):
+        """The same, whatever messages come before that."""
+        while await self.heard() is not None:
+            continue
+        return self._connection.close_code, self._connection.close_reason
+
     @property
     def headers(self):
         """Those of the answer to the handshake."""

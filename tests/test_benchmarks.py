@@ -84,6 +84,13 @@ def test_databases_are_measured(part, only, expected):
     assert bounds(output) == expected
 
 
+def test_encryption_is_measured():
+    """S9: what encrypted values of three sizes add to a read and to a write is shown."""
+    rows = benchmarks("--only", "S9").splitlines()
+    units = re.findall(r"^\| S9 .* -?[\d.]+ (µs|×) +\|", "\n".join(rows), re.MULTILINE)
+    assert units == ["µs", "×"] * 6
+
+
 @pytest.mark.parametrize(("part", "scheme"), [("redis", "redis"), ("mongo", "mongodb")])
 def test_no_request_asks_more_than_it_must(part, scheme):
     """P7: the server counts the round trips, and there are as many as the rule says."""

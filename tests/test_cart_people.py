@@ -6,8 +6,7 @@ import re
 import pytest
 
 from cart_visitor import FULL, fill, serve_here
-from tornado_sessions import StoreError
-from tornado_sessions.stores.memory import MemoryStore
+from examplekit import FragileStore
 
 
 async def test_order(customer):
@@ -141,24 +140,6 @@ async def test_no_such_page(customer):
     assert page.notes == [("success", "Gale kite is in your cart.")]
 
 
-class FragileStore(MemoryStore):
-    """A store that can be told to be out of reach."""
-
-    broken = False
-
-    async def load(self, handles):
-        self.check()
-        return await super().load(handles)
-
-    async def commit(self, changes):
-        self.check()
-        return await super().commit(changes)
-
-    def check(self):
-        if self.broken:
-            raise StoreError("out of reach for the test")
-
-
 async def test_store_out_of_reach(tmp_path):
     """Without its store the shop says so, and knows the cart again after (T3)."""
     store = FragileStore()
@@ -195,7 +176,7 @@ async def test_pages_allow_no_scripts(visitor):
 async def test_static_files_leave_the_session_alone(new_visitor):
     """A picture or a stylesheet begins no session (S1)."""
     visitor = new_visitor()
-    for path in ("/static/base.css", "/static/art/gale-kite.svg"):
+    for path in ("/shared/base.css", "/static/art/gale-kite.svg"):
         assert (await visitor.fetch(path)).status == 200
 
     assert visitor.cookies == {}

@@ -8,7 +8,7 @@ from tornado.testing import bind_unused_port
 
 from backends import backend_url
 from cart_visitor import ShopProcess, open_shop, visitors
-from examples.cart.__main__ import without_password
+from examples.shared.program import without_password
 
 pytestmark = pytest.mark.slow
 

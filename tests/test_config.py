@@ -15,7 +15,7 @@ from tornado_sessions import (
     store_from_url,
 )
 from tornado_sessions.codecs import JSONCodec
-from tornado_sessions.config import check_cookie_secret
+from tornado_sessions.cookie_secret import check_cookie_secret
 
 NAMES = [field.name for field in dataclasses.fields(SessionConfig)]
 DURATIONS = [
@@ -42,7 +42,7 @@ def test_defaults():
     )
     assert config.cookie_kwargs == {"path": "/", "samesite": "Lax"}
     assert config.max_record_bytes == 256 * 1024
-    assert config.on_store_error == "fail"
+    assert (config.on_store_error, config.on_reuse) == ("fail", "end")
     assert isinstance(config.codec, JSONCodec)
 
 
@@ -170,7 +170,7 @@ def test_the_name_that_the_browser_sees(given_settings, name):
     ],
 )
 def test_what_a_browser_would_refuse_is_refused_at_start(wrong):
-    """K3, S8: impossible cookies, limits and what this release does not have."""
+    """K3, S8: impossible cookies, limits and keys."""
     with pytest.raises(ConfigurationError):
         SessionConfig(**wrong)
 
@@ -188,7 +188,7 @@ def test_settings_are_frozen():
 @pytest.mark.parametrize("version", [None, 2, "1", 1.5, [], {}, Decimal("sNaN")])
 def test_a_key_version_that_is_none(version):
     """K1: only an int comes back from a cookie, so nothing else can name a secret."""
-    secret = {1: "one", "1": "two"}
+    secret = {1: "one", 3: "three"}
     with pytest.raises(ConfigurationError, match="key_version"):
         check_cookie_secret({"cookie_secret": secret, "key_version": version})
     check_cookie_secret({"cookie_secret": secret, "key_version": 1})

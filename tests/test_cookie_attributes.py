@@ -65,8 +65,10 @@ async def test_keys_of_the_cookie_secret_rotate(make_store):
         (morsel,) = session_cookies(answer)
         assert ticket_in(morsel, secret=keys["cookie_secret"]) == ticket
         assert morsel.value.startswith("2|1:1|")
-        assert store.calls == ["load"]
+        assert store.calls == ["load", "commit"]  # the token must not be outdated
+        store.forget()
         assert session_cookies(await moved.get()) == []
+        assert store.calls == ["load"]
         assert site.kinds == []
     keys = {"cookie_secret": {1: "newer", 2: "newest"}, "key_version": 2}
     async with serving(Counter, store, **keys) as site:

@@ -57,7 +57,7 @@ async def test_code_runs(page, tmp_path, monkeypatch):
                 await reader.run(block)
 
 
-@pytest.mark.parametrize("page", pages(), ids=name_of)
+@pytest.mark.parametrize("page", [*pages(), ROOT / "SECURITY.md"], ids=name_of)
 def test_links_lead_somewhere(page):
     """A link to a file of the project names one that exists, and a heading in it."""
     missing = []

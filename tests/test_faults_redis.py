@@ -32,12 +32,12 @@ from tornado_sessions.stores.redis import RedisStore
 
 pytestmark = pytest.mark.slow
 
-HANG = 3.5
-"""Seconds that Redis is stopped: several deadlines. The issue asks for 10."""
+HANG = 4.5
+"""Seconds that Redis is stopped: more than two deadlines. The issue asks for 10."""
 A_FEW = 2 * RedisStore.parallel
 """Connections to a server that may be there afterwards and were not before: one for
 each batch that may be under way, of loads and of commits."""
-TIMES = 20
+TIMES = 15
 
 
 def connections(*servers):
@@ -237,12 +237,11 @@ async def test_scripts_that_are_flushed():
 
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 async def test_a_fault_again_and_again(request, kind):
-    """F1 F5: twenty of them leave no connection, task or memory behind."""
-    deadline = 0.25 if kind == "cluster" else 0.1  # it asks for the topology first
+    """F1 F5: fifteen of them leave no connection, task or memory behind."""
     with RedisServer("--save", "") as server:
         whole = request.getfixturevalue("cluster") if kind == "cluster" else server
         nodes = whole.nodes if kind == "cluster" else [server]
-        async with unlogged(), under_load(whole.url, deadline) as load:
+        async with unlogged(), under_load(whole.url, 0.5) as load:
             before = connections(*nodes)
             had = []
             for number in range(TIMES):
@@ -265,5 +264,5 @@ async def test_a_fault_again_and_again(request, kind):
         after=after,
     )
     assert after <= before + A_FEW * len(nodes)
-    assert late[0] < early[0] + 1000
+    assert late[0] < early[0] + 700
     assert late[1] < early[1] + 2048

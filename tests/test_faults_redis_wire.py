@@ -34,7 +34,7 @@ from tornado_sessions.testing import read_session
 
 pytestmark = pytest.mark.slow
 
-DEADLINE = 0.4
+DEADLINE = 1.0
 
 
 @pytest.fixture
@@ -76,16 +76,16 @@ async def test_slow_answers(proxy):
 async def test_answers_beyond_the_deadline(proxy):
     """F1 C2: what comes too late is a 503, and goes to nobody else."""
     async with under_load(proxy.url, DEADLINE) as load:
-        proxy.spoil = after(1.5 * DEADLINE)
+        proxy.spoil = after(3 * DEADLINE)
         late = load.phase()
         await load.until(lambda: late.known[503] >= 48)
+        assert set(late.known) == {503}  # who is waiting may yet be served
         load.phase()
         proxy.spoil = proxy.pass_on
         recovery = await load.served()
         fine = load.phase()
         await load.served()
     refused_in_time(late, DEADLINE)
-    assert set(late.known) == {503}
     all_fine(fine)
     figure("answers beyond the deadline", late=late, recovery=recovery)
 
@@ -184,8 +184,8 @@ async def test_a_redirected_commit_whose_answer_is_lost(monkeypatch):
 
     async def lossy(connection, **options):
         answer = await read(connection, **options)
-        if lost or not isinstance(answer, list) or answer[1:2] != [b"A"]:
-            return answer
+        if lost or not isinstance(answer, bytes) or not answer.endswith(b" A"):
+            return answer  # it was not carried out
         lost.append(answer)
         await connection.disconnect()
         raise redis.ConnectionError("the answer was lost")

@@ -23,6 +23,7 @@ DRIVERS = {
     "aioredis": "stores/redis",
     "pymongo": "stores/mongo",
     "motor": "stores/mongo",
+    "cryptography": "encryption",
 }
 
 RUNS_CODE_WHEN_READ = {"_pickle", "dill", "jsonpickle", "marshal", "pickle", "shelve"}

@@ -92,6 +92,8 @@ async def test_a_rotation_is_not_confirmed_by_the_request_that_makes_it(
     session = await loaded(manager, ticket)
     await manager.commit(session)
     first = carried(session)
+    manager.store.clock.advance(1)
+    await manager.commit(await loaded(manager, first))
     manager.store.clock.advance(DAY)
     lost = await loaded(manager, first)
     await manager.commit(lost)

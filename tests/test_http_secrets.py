@@ -2,8 +2,11 @@
 
 import logging
 
+import pytest
+
 from httpkit import Acts, serving, signed, ticket_in
 from httpkit_stores import FakeClock, on_every_store
+from test_encryption import NEW, OLD, RAW
 from test_http_values import break_value
 from tornado_sessions.cookie import encode
 
@@ -79,8 +82,9 @@ async def undecodable(site):
     return {ticket.token}
 
 
+@pytest.mark.parametrize("keys", [None, [NEW, OLD]], ids=["plain", "encrypted"])
 @on_every_store
-async def test_no_secret_is_logged_or_shown(make_store, caplog):
+async def test_no_secret_is_logged_or_shown(make_store, keys, caplog):
     """S9: logs, events, reprs and error pages show handles and key names only."""
     caplog.set_level(logging.DEBUG)
     clock = FakeClock()
@@ -88,6 +92,7 @@ async def test_no_secret_is_logged_or_shown(make_store, caplog):
     handler = type("Acting", (Acting,), {"printed": printed})
     store = make_store(clock=clock)
     settings = {"session_rotate_after": 600, "serve_traceback": False}
+    settings["session_encryption_keys"] = keys
     async with serving(handler, store, **settings) as site:
         secrets = await trouble(site, clock)
         kinds = {event.kind for event in site.events}
@@ -103,5 +108,5 @@ async def test_no_secret_is_logged_or_shown(make_store, caplog):
     shown = [*told, *printed]
     shown += [r.getMessage() for r in caplog.records]
     shown.append(caplog.text)
-    for secret in secrets:
+    for secret in secrets | {NEW, OLD, repr(RAW)[2:-1], RAW.hex()}:
         assert [text for text in shown if secret in text] == []

@@ -4,6 +4,7 @@ What they have in common is told in docs/security.md, and where the lessons are 
 the advisories themselves.
 """
 
+import asyncio
 import hmac
 import logging
 import os
@@ -30,10 +31,12 @@ from httpkit import (
     ticket_in,
 )
 from httpkit_stores import AsyncStore, FakeClock, Gate, on_every_store
+from socketkit import a_socket, connect, routes
 from tornado_sessions import ConfigurationError, SessionConfig, SessionMixin
 from tornado_sessions.cookie import MAX_CANDIDATES, candidates, encode
 from tornado_sessions.stores.base import Apply, Delete, Outcome
 from tornado_sessions.stores.file import FileStore
+from tornado_sessions.stores.memory import MemoryStore
 from tornado_sessions.tokens import digest, random_id
 
 ROOT = Path(__file__).parents[1]
@@ -247,6 +250,8 @@ async def test_the_oldest_key_signs():
         ).decode()
         page = await site.visitor(session=old).get("/?touch=k")
         assert page.body == b'{"k": "v"}'
+        (again,) = session_cookies(page)
+        assert again.value.startswith("2|1:2|")
 
 
 async def test_a_planted_duplicate_locks_the_visitor_out():
@@ -261,6 +266,64 @@ async def test_a_planted_duplicate_locks_the_visitor_out():
             header = f"session={planted}; session={visitor.cookie}"
             page = await site.visitor().get("/?touch=k", headers={"Cookie": header})
             assert page.body == b'{"k": "v"}'
+
+
+async def test_regenerating_that_forks_the_session():
+    """express-session #425 #560 #923: C5, of many at once there is one session after."""
+    gates = [Gate() for _ in range(3)]
+    handler = acting(**{f"g{number}": gate for number, gate in enumerate(gates)})
+    async with serving(handler) as site:
+        visitor = await known(site, "set=k:v&login=alice")
+        twins = [visitor.twin() for _ in gates]
+        under_way = [
+            asyncio.ensure_future(twin.get(f"/?wait=g{number}&touch=k&renew=1"))
+            for number, twin in enumerate(twins)
+        ]
+        for gate in gates:
+            await gate.arrival()
+        for gate in gates:
+            gate.open()
+        answers = [await answer for answer in under_way]
+        assert [len(session_cookies(answer)) for answer in answers] == [1, 0, 0]
+        assert len(await site.records()) == 1
+        assert (await twins[0].get("/?touch=k")).body == b'{"k": "v"}'
+
+
+@on_every_store
+async def test_a_user_who_cannot_be_logged_out(make_store):
+    """express-session #504 #865, connect-mongo #447: all sessions of a user can end."""
+    async with serving(Acts, make_store()) as site:
+        devices = [await known(site, "set=k:v&login=alice") for _ in range(3)]
+        assert await site.manager.revoke_all("alice") == 3
+        for device in devices:
+            assert (await device.get("/?touch=k")).body == b"{}"
+
+
+async def test_a_socket_that_outlives_its_session():
+    """express-session #208, express-socket.io-session #4 #18: W1."""
+    async with serving(routes(a_socket())) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?login=alice")
+        socket = await connect(visitor)
+        await visitor.get("/acts?destroy=1")
+        assert await socket.closed() == (1008, "destroyed")
+
+
+@pytest.mark.parametrize(
+    "space", ["\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0"], ids=ascii
+)
+async def test_a_prefix_behind_an_odd_space(space):
+    """PortSwigger's "Cookie Chaos" (Django, ASP.NET): K3, such a name is no __Host- one.
+
+    A browser lets a subdomain set it, since it does not begin with the prefix.
+    """
+    name, https = "__Host-session", {"X-Scheme": "https"}
+    async with serving(Acts, session_secure=True) as site:
+        mallory = site.visitor()
+        await mallory.get("/?set=k:planted", headers=https)
+        assert candidates(f"{name}={mallory.cookie}", name) == [mallory.cookie]
+        assert candidates(f"a=b;{space}{name}={mallory.cookie}", name) == []
+        assert candidates(f"{name}{space}={mallory.cookie}", name) == []
 
 
 # -- time ----------------------------------------------------------------------------
@@ -361,6 +424,30 @@ async def test_data_that_are_code(tmp_path):
         assert Unpickled.ran is False
 
 
+def blocks(raw):
+    """Give what is at each place of *raw*, by the length of a block of AES."""
+    return [raw[at : at + 16] for at in range(len(raw) - 15)]
+
+
+async def test_blocks_that_look_alike():
+    """CVE-2012-3458 Beaker: AES-GCM and no ECB: nothing repeats, nothing can be moved."""
+    long, settings = "A" * 4096, {"session_encryption_keys": [b"k" * 32]}
+    async with serving(Acts, **settings) as site:
+        visitor = await known(site, f"set=a:{long}&set=b:{long}&set=k:v")
+        values = await site.values()
+        seen = [block for raw in values.values() for block in blocks(raw[6:])]
+        assert len(set(seen)) == len(seen)
+        handle = ticket_in(visitor.cookie).handle
+        spliced = values["a"][:2048] + values["b"][2048:]
+        for raw in (values["b"], spliced):
+            await site.store.inner.commit([Apply(handle, set={"a": raw})])
+            stranger = site.visitor(**visitor.cookies)
+            assert (await stranger.get("/?touch=a")).body == b"{}"
+            visitor = await known(site, f"set=a:{long}&set=b:{long}")
+            values = await site.values()
+            handle = ticket_in(visitor.cookie).handle
+
+
 @on_every_store
 async def test_a_record_that_fails_for_ever(make_store):
     """express-session #824 #925: S6, it is dropped, and the visitor begins anew."""
@@ -372,6 +459,37 @@ async def test_a_record_that_fails_for_ever(make_store):
             assert (await visitor.get("/?touch=k")).code == 200
         await visitor.get("/?set=k:again")
         assert (await visitor.get("/?touch=k")).body == b'{"k": "again"}'
+
+
+async def test_sessions_that_fill_the_memory():
+    """express-session #128 #284: R4, what has expired is freed, though nobody asks."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock)
+    async with serving(Acts, store, session_idle_timeout=100) as site:
+        for _ in range(20):
+            await known(site)
+        clock.advance(101)
+        kept = await known(site)
+        assert await site.manager.sweep() == 20
+        assert [info.handle async for info in site.manager.iterate()] == [
+            ticket_in(kept.cookie).handle
+        ]
+
+
+async def test_a_value_that_hangs_the_request():
+    """express-session #41 #302, express #1506: S4, what cannot be stored is a 500."""
+
+    class Odd(Page):
+        def get(self):
+            loop = []
+            loop.append(loop)
+            self.session["k"] = loop if self.request.path == "/loop" else object()
+
+    async with serving(Odd) as site:
+        for path in ("/loop", "/object"):
+            answer = await site.visitor().get(path)
+            assert (answer.code, session_cookies(answer)) == (500, [])
+        assert await site.records() == []
 
 
 # -- caches, cookies, headers --------------------------------------------------------
@@ -413,6 +531,36 @@ async def test_a_cache_gives_one_visitors_page_to_another(look):
         for who in [visitor, site.visitor()]:
             assert (await who.get("/look")).headers["Vary"] == "Cookie"
         assert "Vary" not in (await visitor.get("/")).headers
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["Tornado's", "the session's"])
+async def test_a_secret_that_compresses(bound):
+    """CVE-2014-9720 Tornado (BREACH): no page holds the same secret twice, or the token."""
+
+    class Form(Page):
+        def get(self):
+            self.session["k"] = "v"
+            self.write(self.xsrf_token)
+
+        def post(self):
+            self.write("posted")
+
+    settings = {"xsrf_cookies": True, "compress_response": True}
+    async with serving(Form, session_xsrf=bound, **settings) as site:
+        visitor = site.visitor()
+        await visitor.get()
+        pages = [(await visitor.get()).body.decode() for _ in range(10)]
+        assert len(set(pages)) == 10
+        assert ticket_in(visitor.cookie).token not in "".join(pages)
+        for token in pages:
+            assert (await visitor.post(body=f"_xsrf={token}")).body == b"posted"
+
+
+async def test_a_cookie_that_other_sites_may_send():
+    """express-session #662: K3, SameSite is Lax unless asked otherwise."""
+    async with serving(Acts) as site:
+        (morsel,) = session_cookies(await site.visitor().get("/?set=k:v"))
+        assert morsel["samesite"] == "Lax"
 
 
 def test_cookies_that_take_for_ever():

@@ -144,18 +144,18 @@ def test_import_needs_no_optional_driver():
 
 
 def test_only_web_imports_tornado_web():
-    """Handlers stay in web.py and websocket.py: no other module imports tornado's."""
+    """Handlers stay in the modules that wrap or decorate them: no other imports tornado's."""
     importers = {
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")
         if {"tornado.web", "tornado.websocket"} & set(imported_modules(path))
     }
-    assert importers - {"testing.py"} == {"web.py", "websocket.py"}
+    assert importers - {"testing.py"} == {"freshness.py", "web.py", "websocket.py"}
 
 
 def test_every_extra_has_code_that_needs_it():
-    """An extra is declared only for a driver that is imported, or tested as handed in."""
-    tests = (ROOT / "tests").glob("test_store_*.py")
+    """An extra is declared only for what is imported, or tested as handed in."""
+    tests = [*(ROOT / "tests").glob("test_store_*.py"), ROOT / "tests/test_uvloop.py"]
     used = {
         name.partition(".")[0]
         for path in (*SOURCE.rglob("*.py"), *tests)
@@ -195,9 +195,9 @@ def test_public_names_are_documented(name):
         assert (value.__doc__ or "").strip()
 
 
-def test_the_readme_has_its_two_commands():
-    """The README marks two commands of one line: the shop and the tests."""
-    assert list(commands()) == ["shop-command", "test-command"]
+def test_the_readme_has_its_commands():
+    """The README marks three commands of one line: the shop, the chat and the tests."""
+    assert list(commands()) == ["shop-command", "chat-command", "test-command"]
     assert all("\n" not in command for command in commands().values())
 
 
@@ -238,13 +238,18 @@ def test_the_pythons_agree():
 def test_the_oldest_drivers_agree():
     """Extras, tox and the page about stores name the same oldest drivers."""
     extras = PYPROJECT["project"]["optional-dependencies"]
+    [encryption] = extras["encryption"]
+    [loop] = extras["uvloop"]
     oldest = sorted(one for requirements in extras.values() for one in requirements)
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     tested = sorted(tox["testenv:oldest-drivers"]["deps"].split())
     assert [one.replace(">=", "==") for one in oldest] == tested
     page = text("docs/stores/index.md")
-    assert all(f" {one.partition('>=')[2]} or later |" in page for one in oldest)
+    drivers = [one for one in oldest if one not in (encryption, loop)]
+    assert all(f" {one.partition('>=')[2]} or later |" in page for one in drivers)
+    assert f" {encryption.partition('>=')[2]} or later" in text("docs/encryption.md")
+    assert f" {loop.partition('>=')[2]} or later" in text("docs/costs.md")
 
 
 def test_the_linters_agree():

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tornado_sessions import ConfigurationError, SessionConfig
+from tornado_sessions import SessionConfig
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY
 from tornado_sessions.stores.url import _SCHEMES
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 ROW = re.compile(r"^\| `(session_\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400, "days": 86400, "KiB": 1024}
-OTHERS = {STORE_KEY: "memory://", MANAGER_KEY: None}
-RESERVED = {"session_encryption_keys"}
+OTHERS = {STORE_KEY: "memory://", MANAGER_KEY: None, "session_preset": None}
 
 
 def table():
@@ -60,12 +59,3 @@ def test_every_kind_of_url_is_listed():
     text = PAGE.read_text(encoding="utf-8").partition("\n## The URL of a store\n")[2]
     table = text.partition("\n## ")[0]
     assert set(re.findall(r"`([a-z+]+)://`", table)) == set(_SCHEMES)
-
-
-@pytest.mark.parametrize("setting", sorted(RESERVED))
-def test_reserved_settings_are_called_reserved(setting):
-    """What this release refuses is called reserved."""
-    [meaning] = [row[3] for row in table() if row[0] == setting]
-    assert meaning.startswith("Reserved")
-    with pytest.raises(ConfigurationError, match="not in this release"):
-        SessionConfig.from_settings({setting: 1})

@@ -14,6 +14,7 @@ import pymongo
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from motor.motor_tornado import MotorClient
+from pymongo.message import _CursorAddress
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import Application
 
@@ -258,6 +259,26 @@ async def test_a_client_of_our_own_leaves_nothing():
     end = time.monotonic() + PATIENCE
     while await asyncio.to_thread(shared_server(shared).connections):
         assert time.monotonic() < end
+
+
+async def test_a_cursor_that_is_given_up_while_closing(caplog):
+    """F1: the driver finds one that it can close no more; all else is closed."""
+    before = asyncio.all_tasks()
+    server = shared_server("standalone")
+    store = MongoStore(server.url)
+    await store.load(["h"])
+    client = store._collection.database.client
+    closed = client._topology.close
+
+    async def close():
+        await closed()
+        address = _CursorAddress(("127.0.0.1", server.port), "db.collection")
+        client._close_cursor_soon(7, address)
+
+    client._topology.close = close
+    await store.close()
+    assert asyncio.all_tasks() == before
+    assert caplog.messages == []
 
 
 async def test_closing_while_the_server_hangs():

@@ -154,7 +154,7 @@ async def test_a_principal_with_very_many_sessions(store):
 @pytest.mark.parametrize("version", range(len(MIGRATIONS)))
 async def test_an_older_schema_is_migrated(path, version):
     """R4, F2: a database of any older schema version is brought up to date."""
-    names = ("records", "values", "by_expiry", "by_principal")
+    names = ("records", "values", "by_expiry", "by_principal", "ends")
     tables = {name: f'"tornado_sessions/{name}"' for name in names}
     columns = "(namespace TEXT PRIMARY KEY, version INTEGER NOT NULL)"
     run(path, f"CREATE TABLE {SCHEMA} {columns}")
@@ -162,9 +162,14 @@ async def test_an_older_schema_is_migrated(path, version):
         run(path, f"INSERT INTO {SCHEMA} VALUES ('tornado_sessions', ?)", version)
     for statement in chain.from_iterable(MIGRATIONS[:version]):
         run(path, statement.format(**tables))
+    if version:
+        row = "('old', 0, x'00', 1, 1, 4e9, 1, 'p', NULL, '', '', 1, NULL, NULL, NULL)"
+        run(path, f"INSERT INTO {tables['records']} VALUES {row}")
     async with SQLiteStore(path) as store:
         assert await store.commit([create("h", principal="p")]) == [APPLIED]
-        assert [record.handle for record in await store.find("p")] == ["h"]
+        found = {record.handle: record.meta for record in await store.find("p")}
+        assert found.keys() == ({"h", "old"} if version else {"h"})
+        assert {meta.authenticated_at for meta in found.values()} == {None}
     assert run(path, f"SELECT version FROM {SCHEMA}") == [(len(MIGRATIONS),)]
     indexes = run(path, "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%'")
     assert len(indexes) == 2

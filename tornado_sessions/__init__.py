@@ -11,6 +11,7 @@ from tornado_sessions.errors import (
 )
 from tornado_sessions.events import SessionEvent
 from tornado_sessions.flashes import Flash
+from tornado_sessions.freshness import fresh_login_required
 from tornado_sessions.manager import SessionInfo, SessionManager
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Store
@@ -34,5 +35,6 @@ __all__ = [
     "Store",
     "StoreError",
     "WebSocketSessionMixin",
+    "fresh_login_required",
     "store_from_url",
 ]

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
-from tornado_sessions.events import Events
+from tornado_sessions.events import Events, SessionEvent
 from tornado_sessions.link import StoreLink
 from tornado_sessions.session import NOT_STALE, UNDECODABLE, Session, SessionOwner
-from tornado_sessions.stores.base import Delete, Meta, Outcome, Record
+from tornado_sessions.stores.base import Delete, Loaded, Meta, Outcome, Record
 from tornado_sessions.tokens import Verdict, digest, handed_out, judge
 from tornado_sessions.visit import Visit
 
@@ -46,7 +46,7 @@ class Admission:
             StoreError: The store failed.
         """
         if not tickets:
-            return Session(self._owner, self._config.codec, visit)
+            return self._new(visit)
         if len(tickets) > 1:
             loaded = await self._link.load([ticket.handle for ticket in tickets])
             return await self._first_good(tickets, loaded, visit)
@@ -72,14 +72,18 @@ class Admission:
                 if judged is Verdict.REUSED:
                     outdated.append(record)
                 elif judged is Verdict.OTHER_EPOCH:
-                    stale = (record.handle, record.meta.epoch_at + STALE_SECONDS)
+                    stale = _stale(record)
                 else:
-                    await self._end_reused(outdated, spare=record.handle)
+                    await self._reused(outdated, visit, spare=record.handle)
                     return self._entered(visit, ticket, record)
-        await self._end_reused(outdated)
-        session = Session(self._owner, self._config.codec, visit)
+        await self._reused(outdated, visit)
+        session = self._new(visit)
         session.doomed, session.stale = doomed, stale
         return session
+
+    def _new(self, visit: Callable[[], Visit]) -> Session:
+        codec, keyring = self._config.codec, self._config.encryption_keys
+        return Session(self._owner, codec, visit, keyring=keyring)
 
     def _judged(
         self, ticket: Ticket, record: Record | CodecError | None
@@ -112,11 +116,22 @@ class Admission:
     def _entered(
         self, visit: Callable[[], Visit], ticket: Ticket, record: Record
     ) -> Session:
-        session = Session(self._owner, self._config.codec, visit, record, ticket)
+        codec, keyring = self._config.codec, self._config.encryption_keys
+        session = Session(self._owner, codec, visit, record, ticket, keyring=keyring)
         if record.meta.previous is not None:
             # The answer that carried the successor may have been lost.
             self.renew(session, record)
         return session
+
+    def readmit(self, session: Session, record: Loaded) -> None:
+        """Have *session* be what its *record* is by now, or a new one."""
+        if not isinstance(record, Record):
+            session.adopt(None, None)
+        elif session.admits(record):
+            self.renew(session, record)
+        else:
+            session.adopt(None, None)
+            session.stale = _stale(record)
 
     def renew(self, session: Session, record: Record) -> None:
         """Have *session* go on as *record*, which was rotated meanwhile or not."""
@@ -134,17 +149,35 @@ class Admission:
             return "absolute"
         return None
 
-    async def _end_reused(self, records: list[Record], spare: str = "") -> None:
-        """End sessions whose replaced token came back: somebody has a copy (E5).
+    async def _reused(
+        self, records: list[Record], visit: Callable[[], Visit], spare: str = ""
+    ) -> None:
+        """Do what is due to sessions whose replaced token came back (E5).
 
-        Unless the current token came along: then it is a duplicate of the cookie.
+        Somebody has a copy of the cookie, and nobody can tell the thief from the owner.
+        Unless the current token came along: then it is a duplicate in one browser.
         """
         for record in records:
             if record.handle == spare:
                 continue
-            log.warning("session %s: a replaced token was used again", record.handle)
-            principal = record.meta.principal
-            end = Delete(record.handle, "reuse", principal)
-            (outcome,) = await self._link.commit([end])
-            if outcome is Outcome.APPLIED:
-                self._events.emit("ended", record.handle, "reuse", principal)
+            self._alarm(record, visit())
+            if self._config.on_reuse == "end":
+                await self._end(Delete(record.handle, "reuse", record.meta.principal))
+
+    def _alarm(self, record: Record, visit: Visit) -> None:
+        handle, meta = record.handle, record.meta
+        log.warning("session %s: a replaced token was used again", handle)
+        age = self._owner.now() - meta.rotated_at
+        self._events.tell(
+            SessionEvent("reuse", handle, None, meta.principal, age=age, **visit.device)
+        )
+
+    async def _end(self, end: Delete) -> None:
+        (outcome,) = await self._link.commit([end])
+        if outcome is Outcome.APPLIED:
+            self._events.emit("ended", end.handle, end.reason, end.principal)
+
+
+def _stale(record: Record) -> tuple[str, float]:
+    """Return what keeps a request from before the login of *record* from writing (C6)."""
+    return record.handle, record.meta.epoch_at + STALE_SECONDS

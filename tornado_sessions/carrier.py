@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from tornado_sessions import cookie
-from tornado_sessions.config import check_cookie_secret
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.cookie_secret import check_cookie_secret
+from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.manager import HasSettings, SessionManager
 from tornado_sessions.session import Session
 from tornado_sessions.verified import VerifiedCookies
@@ -76,8 +77,16 @@ class CookieCarrier:
         if carrier is None:
             check_cookie_secret(application.settings)
             carrier = cls(SessionManager.of(application))
+            carrier._check_xsrf(application.settings)
             setattr(application, _ATTRIBUTE, carrier)
         return carrier
+
+    def _check_xsrf(self, settings: Mapping[str, Any]) -> None:
+        if self._config.xsrf and not settings.get("xsrf_cookies"):
+            raise ConfigurationError(
+                "session_xsrf=True protects nothing unless Tornado checks: set "
+                "xsrf_cookies=True as well"
+            )
 
     def tickets(self, handler: Handler) -> list[Ticket]:
         """Return what the verified cookies of the request say, in their order (K2)."""
@@ -103,7 +112,7 @@ class CookieCarrier:
             content = handler.get_signed_cookie(name, value, days, 2)
             ticket = cookie.decode(content) if content is not None else None
             if ticket is None:
-                self.manager.refused("signature" if content is None else "malformed")
+                self.manager.refused(self._why_refused(handler, value, content))
                 return None
             self._verified.remember(value, secret, ticket)
         newest = settings.get("key_version")
@@ -111,6 +120,16 @@ class CookieCarrier:
             key = handler.get_signed_cookie_key_version(self._name, value)
             ticket = ticket._replace(resign=key != newest)
         return ticket
+
+    def _why_refused(self, handler: Handler, value: str, content: bytes | None) -> str:
+        if content is not None:
+            return "malformed"
+        secret = handler.settings["cookie_secret"]
+        if isinstance(secret, dict) and value.startswith("2|"):
+            key = handler.get_signed_cookie_key_version(self._name, value)
+            if key is not None and key not in secret:
+                return "unknown key"
+        return "signature"
 
     def visit_of(self, handler: Handler) -> Callable[[], Visit]:
         """Return what tells the manager about the request, as things are then."""

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import difflib
 import http.cookies
+import importlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tornado_sessions.codecs import Codec, codec_from
 from tornado_sessions.errors import ConfigurationError
+from tornado_sessions.presets import clocks_of
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 PREFIX = "session_"
 _RESERVED = http.cookies.Morsel[str]()
 MANAGER_KEY = "session_manager"
 STORE_KEY = "session_store"
+_ENCRYPTION = "tornado_sessions.encryption"
+_PRESET = "preset"
 _DAY = 86400.0
+_CHOICES = {"on_store_error": ("fail", "anonymous"), "on_reuse": ("end", "ignore")}
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ATTRIBUTE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
 
@@ -56,14 +64,21 @@ class SessionConfig:
     rotate_grace: float = 30.0
     """How long a replaced token stays good after its successor was first seen."""
 
+    on_reuse: Literal["end", "ignore"] = "end"
+    """When a replaced token comes back that is no longer good, so that somebody has a
+    copy of the cookie: "end" = the session ends for both; "ignore" = whoever comes with
+    it is refused, and the session goes on. Both raise the event "reuse"."""
+
     persistent: bool = False
     """Whether the cookie outlives the browser; `Session.persistent` overrides it."""
 
     codec: Codec = "json"  # type: ignore[assignment]  # resolved in __post_init__
     """How values become bytes: "json" or an object with ``encode`` and ``decode``."""
 
-    encryption_keys: None = None
-    """Reserved: encryption at rest is not part of this release."""
+    encryption_keys: Keyring | None = None
+    """Keys that values are encrypted with, the newest first: the first one writes, each
+    one reads. Each is 32 random bytes, or as a str what ``secrets.token_urlsafe(32)``
+    gives. None = values are stored as they are."""
 
     max_record_bytes: int = 256 * 1024
     """A session whose keys and encoded values are larger is refused."""
@@ -85,6 +100,10 @@ class SessionConfig:
     touch_on_message: bool = False
     """Whether a message to a WebSocket counts as use of its session, as a request does."""
 
+    xsrf: bool = False
+    """Whether XSRF tokens belong to the session, and change at login. It is Tornado that
+    checks them, so ``xsrf_cookies=True`` is needed too."""
+
     def __post_init__(self) -> None:
         for name in ("idle_timeout", "absolute_timeout", "rotate_grace"):
             self._keep(name, _seconds(name, getattr(self, name)))
@@ -93,9 +112,14 @@ class SessionConfig:
         if self.rotate_after is not None:
             self._keep("rotate_after", _seconds("rotate_after", self.rotate_after))
         self._keep("codec", codec_from(self.codec))
+        if self.encryption_keys is not None:
+            encryption = importlib.import_module(_ENCRYPTION)  # needs an extra
+            keyring = encryption.keyring_from(self.encryption_keys)
+            self._keep("encryption_keys", keyring)
         self._keep("cookie_kwargs", _cookie_kwargs(self.cookie_kwargs))
         self._check_cookie()
         self._check_choices()
+        self._check_limits()
 
     def _keep(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -128,20 +152,20 @@ class SessionConfig:
     def _check_choices(self) -> None:
         if not (isinstance(self.secure, bool) or self.secure == "auto"):
             raise _wrong("secure", self.secure, '"auto", True or False')
-        for name in ("persistent", "touch_on_message"):
+        for name in ("persistent", "touch_on_message", "xsrf"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
-        if self.on_store_error not in ("fail", "anonymous"):
-            raise _wrong("on_store_error", self.on_store_error, '"fail" or "anonymous"')
+        for name, (one, other) in _CHOICES.items():
+            if getattr(self, name) not in (one, other):
+                raise _wrong(name, getattr(self, name), f'"{one}" or "{other}"')
+
+    def _check_limits(self) -> None:
         if not _is_count(self.max_record_bytes):
             limit = self.max_record_bytes
             raise _wrong("max_record_bytes", limit, "a number of bytes, 1 or more")
         most = self.max_per_principal
         if most is not None and not _is_count(most):
             raise _wrong("max_per_principal", most, "a number of sessions, or None")
-        if self.encryption_keys is not None:
-            name, keys = "encryption_keys", self.encryption_keys
-            raise _wrong(name, keys, "nothing: not in this release")
 
     @property
     def full_cookie_name(self) -> str:
@@ -152,6 +176,33 @@ class SessionConfig:
         if self.secure is True and for_host and not prefixed:
             return "__Host-" + self.cookie_name
         return self.cookie_name
+
+    @classmethod
+    def preset(cls, name: str, **settings: Any) -> SessionConfig:
+        """Return settings whose clocks are those of an assurance level.
+
+        An application says the same with ``session_preset="aal2"``, and a
+        `SessionManager` with ``preset="aal2"``; settings beside it take precedence.
+
+        ========  ============  ================  ============
+        name      idle timeout  absolute timeout  rotate after
+        ========  ============  ================  ============
+        ``aal1``  14 days       30 days           1 day
+        ``aal2``  1 hour        24 hours          1 hour
+        ``aal3``  15 minutes    12 hours          15 minutes
+        ========  ============  ================  ============
+
+        The timeouts are the longest that NIST SP 800-63B-4 (July 2025) allows: §2.1.3,
+        §2.2.3 and §2.3.3. It requires no idle timeout at AAL1, and no rotation.
+
+        Args:
+            name: "aal1", "aal2" or "aal3".
+            **settings: Other fields, and what to change of the preset.
+
+        Raises:
+            ConfigurationError: There is no such preset or setting.
+        """
+        return cls.from_names({_PRESET: name, **settings})
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> SessionConfig:
@@ -167,36 +218,23 @@ class SessionConfig:
     def from_names(
         cls, named: Mapping[str, Any], prefix: str = "", extra: tuple[str, ...] = ()
     ) -> SessionConfig:
-        """Build the settings from *named*; an unknown name is refused."""
+        """Build the settings from *named*; an unknown name is refused.
+
+        "preset" stands for what `preset` says, unless *named* says otherwise.
+        """
+        named = dict(named)
+        preset = named.pop(_PRESET, None)
+        if preset is not None:
+            named = {**clocks_of(preset), **named}
         known = [one.name for one in fields(cls)]
         for name in named:
             if name not in known:
-                near = difflib.get_close_matches(name, [*known, *extra], 1, 0.4)
+                near = difflib.get_close_matches(
+                    name, [*known, _PRESET, *extra], 1, 0.4
+                )
                 hint = f"did you mean {prefix}{near[0]}?" if near else "see the docs"
                 raise ConfigurationError(f"unknown setting {prefix}{name}; {hint}")
         return cls(**named)
-
-
-def check_cookie_secret(settings: Mapping[str, Any]) -> None:
-    """Refuse what Tornado could not sign a cookie with.
-
-    Raises:
-        ConfigurationError: ``cookie_secret`` or ``key_version`` is missing.
-    """
-    secret, version = settings.get("cookie_secret"), settings.get("key_version")
-    if not secret:
-        raise ConfigurationError(
-            "sessions need Application(cookie_secret=...): keep what "
-            "python -c 'import secrets; print(secrets.token_hex())' prints"
-        )
-    # Tornado reads it back as an int, whatever it was.
-    if isinstance(secret, dict) and not (
-        isinstance(version, int) and version in secret
-    ):
-        raise ConfigurationError(
-            f"key_version is {version!r}, and cookie_secret has the keys "
-            f"{list(secret)}: name the one to sign with, an int"
-        )
 
 
 def _is_count(value: object) -> bool:
@@ -208,15 +246,25 @@ def _wrong(name: str, value: object, instead: str) -> ConfigurationError:
 
 
 def _seconds(name: str, value: object) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(name, value, "seconds or a timedelta")
-    if not 0 < value < math.inf:  # false for NaN, and an int may be of any size
-        raise _wrong(name, value, "a finite duration greater than zero")
-    if value > 36500 * _DAY:
-        raise _wrong(name, value, "at most 100 years")
-    return float(value)
+    return duration(PREFIX + name, value)
+
+
+def duration(name: str, value: object) -> float:
+    """Return *value*, seconds or a `timedelta`, as seconds.
+
+    Raises:
+        ConfigurationError: It is none, or not between 0 and 100 years.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        instead = "seconds or a timedelta"
+    elif not 0 < seconds < math.inf:  # false for NaN, and an int may be of any size
+        instead = "a finite duration greater than zero"
+    elif seconds > 36500 * _DAY:
+        instead = "at most 100 years"
+    else:
+        return float(seconds)
+    raise ConfigurationError(f"{name} is {value!r}; use {instead}")
 
 
 def _cookie_kwargs(given: object) -> dict[str, str]:

@@ -176,6 +176,7 @@ class RecordConformance(StoreCase):
             previous=_ALL_BYTES,
             salt=b"",
             confirmed_at=self.clock() + 0.123456,
+            authenticated_at=self.clock() - 0.654321,
         )
         await self._do(Create("full", full, {}), Create("bare", self._meta(), {}))
         self.assertEqual((await self._record("full")).meta, full)
@@ -264,6 +265,7 @@ class RecordConformance(StoreCase):
         """R2: an apply changes the fields that it names, to None as well."""
         await self._do(self._new(previous=b"p", principal="alice", ip="::1"))
         changes: dict[str, Any] = {"previous": None, "token": b"2", "epoch": 1}
+        changes["authenticated_at"] = self.clock() + 0.5
         await self._do(Apply(handle="h", meta=changes))
         expected = msgspec.structs.replace(
             self._meta(principal="alice", ip="::1"), **changes

@@ -67,6 +67,8 @@ def candidates(header: str, name: str) -> list[str]:
 
     Tornado's own parser keeps the last duplicate only, and browsers send the most
     specific first: a cookie planted on a parent domain would shadow the real one.
+    Only blanks and tabs are no part of a name, as in browsers (RFC 6265 §5.4): one that
+    begins with another space is no ``__Host-`` cookie, so that subdomains can set it.
     """
     if name not in header:
         return []
@@ -80,4 +82,4 @@ def candidates(header: str, name: str) -> list[str]:
 
 @lru_cache
 def _values_of(name: str) -> Callable[[str], list[str]]:
-    return re.compile(rf"(?:^|;)\s*{re.escape(name)}\s*=([^;]*)").findall
+    return re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}[ \t]*=([^;]*)").findall

@@ -1,8 +1,9 @@
 """Ends several sessions of one principal at once: all of them, or those that are too many.
 
-At most so many may be had (E7): a login ends the oldest beyond that. Nothing has to be locked. A login is stored first and counted afterwards, so whoever
-counts last of those that run in parallel sees all of them; and whatever is too old among
-some is too old among more, so all end the same ones.
+At most so many may be had (E7): a login ends the oldest beyond that. Nothing has to be
+locked. A login is stored first and counted afterwards, so whoever counts last of those
+that run in parallel sees all of them; and whatever is too old among some is too old
+among more, so all end the same ones.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.errors import StoreError
 from tornado_sessions.events import Events
 from tornado_sessions.link import StoreLink
+from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Delete, Outcome, Record
 
 
@@ -42,6 +44,20 @@ class Ending:
         ranked = sorted(found, key=_newest_first)
         handles = [record.handle for record in ranked[self.most :]]
         await self.end_all(handles, "evicted", principal)
+
+    async def is_anothers(self, session: Session, doomed: Delete | None) -> bool:
+        """Tell whether a socket is about to end what a login after it began (C6).
+
+        A request is too short for that: of a logout and a login at the same moment,
+        the logout holds.
+
+        Raises:
+            StoreError: The session could not be looked at.
+        """
+        if doomed is None or not session.outlives_request:
+            return False
+        (record,) = await self._link.load([doomed.handle])
+        return isinstance(record, Record) and record.meta.epoch != session.doomed_epoch
 
     async def end_all(self, handles: list[str], reason: str, principal: str) -> int:
         """End the sessions *handles* of *principal*; return how many were alive.

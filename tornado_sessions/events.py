@@ -17,17 +17,27 @@ EventKind: TypeAlias = Literal[
     "dropped",  # a change came too late: the session had ended meanwhile
     "undecodable",  # a record could not be read; its visitor starts anew
     "refused",  # a cookie was not accepted; `reason` says why
+    "reuse",  # a replaced token came back: somebody has a copy of a cookie (E5)
 ]
 
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """One thing that happened in this process. Carries no token and no values."""
+    """One thing that happened in this process. Carries no token and no values.
+
+    With "reuse" it says who came with the replaced token.
+    """
 
     kind: EventKind
     handle: str
     reason: str | None = None
     principal: str | None = None
+    ip: str = ""
+    """With "reuse": the address that the request came from, thief's or owner's."""
+    user_agent: str = ""
+    """With "reuse": what the request says of its browser, 256 characters at most."""
+    age: float | None = None
+    """With "reuse": seconds since the token was replaced, or longer."""
 
 
 Callback: TypeAlias = Callable[[SessionEvent], object]
@@ -60,12 +70,14 @@ class Events:
         reason: str | None = None,
         principal: str | None = None,
     ) -> None:
+        """Tell the subscribers what `SessionEvent` has fields for."""
+        if self._callbacks:
+            self.tell(SessionEvent(kind, handle, reason, principal))
+
+    def tell(self, event: SessionEvent) -> None:
         """Tell the subscribers. One that raises is logged and harms nobody."""
-        if not self._callbacks:
-            return
-        event = SessionEvent(kind, handle, reason, principal)
         for callback in tuple(self._callbacks):
             try:
                 callback(event)
             except Exception:
-                log.exception("a subscriber failed on the event %r", kind)
+                log.exception("a subscriber failed on the event %r", event.kind)

@@ -72,7 +72,8 @@ class SessionManager:
 
     Args:
         store: A `Store` or a URL (see `store_from_url`); ``memory://`` by default.
-        **settings: The fields of `SessionConfig`.
+        **settings: The fields of `SessionConfig`, and ``preset``; see
+            `SessionConfig.preset`.
 
     It starts by itself on first use. Use it as ``async with SessionManager(...)``, or
     await `close` at the end, to stop the sweeper and close the store.
@@ -183,7 +184,8 @@ class SessionManager:
         sealed: SessionError | None = None,
     ) -> Session:
         """Return an empty session; with *sealed* one that raises it when written."""
-        session = Session(self, self.config.codec, visit)
+        config = self.config
+        session = Session(self, config.codec, visit, keyring=config.encryption_keys)
         session.sealed = sealed
         return session
 
@@ -196,7 +198,7 @@ class SessionManager:
         return self._settlement.perform(plan)
 
     def perform_soon(self, plan: Plan, then: Told) -> None:
-        """Do what `Settlement.perform_soon` does."""
+        """Carry out *plan*, and call *then* with the result, never before this returns."""
         self._settlement.perform_soon(plan, then)
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
@@ -254,10 +256,7 @@ class SessionManager:
             session.adopt(None, None)
             return
         (record,) = await self._link.load([session.handle])
-        if isinstance(record, Record) and session.admits(record):
-            self._admission.renew(session, record)
-        else:
-            session.adopt(None, None)
+        self._admission.readmit(session, record)
 
     async def mutate(
         self, session: Session, key: str, fn: Callable[[Any], Any], default: Any

@@ -7,29 +7,27 @@ say once the store agreed. It does no I/O, so it can run in the middle of ``fini
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
-from tornado_sessions.errors import ResponseStarted
+from tornado_sessions.delivery import Delivery, expected_token
 from tornado_sessions.renewal import confirms, new_epoch, rotation, rotation_due
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Apply, Change, Create, Meta, Record
 from tornado_sessions.tokens import digest
-from tornado_sessions.visit import Visit
-
-log = logging.getLogger("tornado_sessions")
 
 EXTEND_SHARE = 0.05
 """An extension is written when this share of the idle timeout has passed (E3)."""
 EXTEND_AT_MOST = 3600.0
 MAX_EXTENDED = 4096
 """Handles to remember as extended; forgetting one costs a write too many."""
+
+_KEEP = CookieDue.KEEP  # to look it up in the Enum costs more
 
 
 class Plan(msgspec.Struct):
@@ -69,11 +67,12 @@ class Planner:
     def __init__(self, config: SessionConfig, now: Callable[[], float]) -> None:
         self._config = config
         self._now = now
-        self._warned_insecure = False
+        self._delivery = Delivery(config)
         self._extended: dict[str, float] = {}
         self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
         after = config.rotate_after
-        self._rotate_after = math.inf if after is None else after
+        # Before that, the token that is sent is the one to stay.
+        self._keep_until = math.inf if after is None else after - config.rotate_grace
 
     def plan(self, session: Session, *, discard: bool = False) -> Plan:
         """Return the plan for *session* as it is now.
@@ -86,7 +85,8 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan = Plan(session, generation=session.generation, dropped=discard)
+        plan = Plan(session, [], session.ticket, generation=session.generation)
+        plan.dropped = discard
         if session.sealed is not None or session.ended:
             return plan
         if session.doomed is not None:
@@ -107,10 +107,11 @@ class Planner:
         return (
             ticket is not None
             and not ticket.resign
+            and session.cookie_due is _KEEP
             and meta.previous is None
             and meta.persistent == session.persistent
             and now - meta.last_seen_at < self._extend_after
-            and now - meta.rotated_at < self._rotate_after
+            and now - meta.rotated_at < self._keep_until
         )
 
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
@@ -122,11 +123,11 @@ class Planner:
         meta = self._extension(record.meta, now) if due else {}
         expect = {name: session.stored.loaded.get(name)}
         principal = record.meta.principal
-        token = _expected(session, record)
+        token = record.meta.token if session.outlives_request else None
         change = Apply(record.handle, {name: raw}, (), expect, token, meta, principal)
         plan = Plan(session, [change], session.ticket, has_data=True)
         plan.generation = session.generation
-        if self._cookie_due(session, meta):
+        if self._delivery.due(session, record.meta, meta, now):
             plan.due = CookieDue.SEND
         return plan, change
 
@@ -153,7 +154,7 @@ class Planner:
         if now < session.stale[1] and not session.login_pending:
             plan.muted = plan.dropped = True
             return
-        if not self._deliverable(session.visit()):
+        if not self._delivery.possible(session.visit()):
             plan.dropped = True
             return
         self._create(plan, now, values)
@@ -170,6 +171,7 @@ class Planner:
             rotated_at=now,
             principal=session.principal,
             persistent=session.persistent,
+            authenticated_at=None if session.principal is None else now,
             **session.visit().device,
         )
         plan.login = session.principal is not None
@@ -192,18 +194,15 @@ class Planner:
         plan.login = session.login_pending
         plan.renews = plan.login or session.renewal_pending
         plan.has_data |= bool(changed or removed or meta or plan.renews)
-        plan.ticket = session.ticket
-        expect = self._renew(plan, record, meta, now)
-        if "token" not in meta and confirms(session, record.meta):
-            meta["confirmed_at"] = now
-        if self._extension_due(record, now) or plan.has_data or meta:
+        if self._extension_due(record, now) or plan.has_data:
             meta.update(self._extension(record.meta, now))
+        self._plan_cookie(plan, record, meta, now)
+        if meta:
+            expect = expected_token(session, record.meta, plan.due, meta)
             principal = record.meta.principal
             plan.changes.append(
                 Apply(record.handle, changed, removed, {}, expect, meta, principal)
             )
-        if self._cookie_due(session, meta):
-            plan.due = CookieDue.SEND
 
     def _plan_data(
         self,
@@ -214,21 +213,17 @@ class Planner:
         now: float,
     ) -> None:
         """Plan what most requests that write come to."""
-        meta, principal = self._extension(record.meta, now), record.meta.principal
+        session, known = plan.session, record.meta
+        meta = self._extension(known, now)
+        plan.has_data = True
+        if self._delivery.outlives_browser(session):
+            plan.due = CookieDue.SEND  # its end has moved
+            expect = expected_token(session, known, plan.due, meta)
+        else:
+            expect = known.token if session.outlives_request else None
         plan.changes.append(
-            Apply(
-                record.handle,
-                changed,
-                removed,
-                {},
-                _expected(plan.session, record),
-                meta,
-                principal,
-            )
+            Apply(record.handle, changed, removed, {}, expect, meta, known.principal)
         )
-        plan.has_data, plan.ticket = True, plan.session.ticket
-        if self._outlives(plan.session):  # as _cookie_due: the expiry moves
-            plan.due = CookieDue.SEND
 
     def _data(self, session: Session) -> tuple[dict[str, bytes], frozenset[str]]:
         changed, removed = session.stored.changes()
@@ -260,57 +255,35 @@ class Planner:
         """Take back what `plan` assumed: the store did not carry it out."""
         self._extended.pop(handle, None)
 
+    def _plan_cookie(
+        self, plan: Plan, record: Record, meta: dict[str, Any], now: float
+    ) -> None:
+        """Plan which token the cookie carries, and whether it is sent at all."""
+        self._renew(plan, record, meta, now)
+        if plan.due is CookieDue.KEEP:
+            if not self._delivery.due(plan.session, record.meta, meta, now):
+                return
+            plan.due = CookieDue.SEND
+        meta.update(self._extension(record.meta, now))  # the cookie says how long
+
     def _renew(
         self, plan: Plan, record: Record, meta: dict[str, Any], now: float
-    ) -> bytes | None:
-        """Put a new token into *plan* and *meta* if one is due; return the old digest."""
+    ) -> None:
+        """Put a new token into *plan* and *meta* if one is due, or that it arrived."""
         session = plan.session
         if plan.renews:
             visit = session.visit()
-            if not self._deliverable(visit):
-                return _expected(session, record)
+            if not self._delivery.possible(visit):
+                return
             renewed, plan.ticket = new_epoch(record, now)
             if plan.login:
                 renewed.update(principal=session.principal, **visit.device)
-        elif rotation_due(session, record.meta, now, self._config.rotate_after):
+                renewed.update(authenticated_at=now)
+        elif rotation_due(session, record.meta, now, self._config):
             renewed, plan.ticket = rotation(session, record, now)
         else:
-            return _expected(session, record)
+            if confirms(session, record.meta):
+                meta["confirmed_at"] = now
+            return
         meta.update(renewed)
         plan.due = CookieDue.SEND
-        return record.meta.token
-
-    def _cookie_due(self, session: Session, meta: Mapping[str, Any]) -> bool:
-        resign = session.ticket is not None and session.ticket.resign
-        moved = "expires_at" in meta and self._outlives(session)
-        return resign or "persistent" in meta or moved
-
-    def _outlives(self, session: Session) -> bool:
-        """Tell whether the cookie outlives the browser."""
-        persistent = session.persistent
-        return self._config.persistent if persistent is None else persistent
-
-    def _deliverable(self, visit: Visit) -> bool:
-        if visit.started:
-            raise ResponseStarted(
-                "a new session or token needs a cookie, but the headers have left; "
-                "write to the session or log in before the first flush()"
-            )
-        if visit.insecure and not self._warned_insecure:
-            self._warned_insecure = True
-            log.warning(
-                "session_secure=True, but a request came over plain http: no session "
-                "is stored, since its cookie could not be sent. Use https, give the "
-                "HTTPServer xheaders=True behind a TLS proxy, or set "
-                'session_secure="auto"'
-            )
-        return not visit.insecure
-
-
-def _expected(session: Session, record: Record) -> bytes | None:
-    """Return the token that a change depends on, if it does.
-
-    That of a request does not: a token that is replaced meanwhile is no reason to lose
-    it. A socket may be much older than a login, which it must not write into (C6).
-    """
-    return record.meta.token if session.outlives_request else None

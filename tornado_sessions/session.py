@@ -7,18 +7,22 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
+
+if TYPE_CHECKING:
+    from tornado_sessions.encryption import Keyring
 
 UNDECODABLE = "undecodable"
 NOT_STALE = ("", 0.0)
@@ -60,12 +64,14 @@ class Session(ValueMapping):
         "_codec",
         "_first",
         "_handle",
+        "_keyring",
         "_owner",
         "_persistent",
         "_principal",
         "attempted",
         "cookie_due",
         "doomed",
+        "doomed_epoch",
         "ended",
         "generation",
         "login_pending",
@@ -91,11 +97,15 @@ class Session(ValueMapping):
         visit: Callable[[], Visit] = Visit,
         record: Record | None = None,
         ticket: Ticket | None = None,
+        *,
+        keyring: Keyring | None = None,
     ) -> None:
         self._owner = owner
         self._codec = codec
+        self._keyring = keyring
         self.visit = visit
         self.doomed: Delete | None = None
+        self.doomed_epoch = 0
         self.attempted: frozenset[str] | None = None
         self.sealed = None
         self.stale = NOT_STALE
@@ -142,6 +152,20 @@ class Session(ValueMapping):
     def principal(self) -> str | None:
         """The application's id of the logged-in user, or None."""
         return self._principal
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the principal last proved who they are: at `login` (aware, UTC).
+
+        None if nobody is logged in, or if that was before this was kept. Neither
+        `regenerate_id` nor a rotation moves it; `login` as the same principal does.
+        """
+        if self._principal is None:
+            return None
+        if self.login_pending or self.record is None:
+            return aware(self._owner.now())
+        at = self.record.meta.authenticated_at
+        return None if at is None else aware(at)
 
     @property
     def persistent(self) -> bool | None:
@@ -216,6 +240,7 @@ class Session(ValueMapping):
         known = self.record
         if known is not None:
             self.doomed = Delete(known.handle, principal=known.meta.principal)
+            self.doomed_epoch = known.meta.epoch
         self.adopt(None, None)
 
     def _check_cookie_can_leave(self, what: str) -> None:
@@ -284,9 +309,13 @@ class Session(ValueMapping):
             self._first = Ticket(self.handle, random_id(), 0, handed_out=True)
         return self._first
 
+    @property
+    def began_here(self) -> bool:
+        """True if this request stored the session for the first time, or will."""
+        return self._first is not None
+
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
-        self.stored = Values(self._codec, record.values if record else {})
         self.generation += 1
         self.login_pending = False
         self.renewal_pending = False
@@ -299,6 +328,22 @@ class Session(ValueMapping):
             self._handle = record.handle
             self._principal = record.meta.principal
             self._persistent = record.meta.persistent
+        loaded = record.values if record else {}
+        if self._keyring is None:
+            self.stored = Values(self._codec, loaded)
+        else:
+            cipher = self._keyring.cipher(self.handle)
+            self.stored = EncryptedValues(self._codec, loaded, cipher)
+
+    def begin_apart(self, stored: Mapping[str, bytes]) -> None:
+        """Become a new session with the same principal, and the values in *stored*."""
+        known, principal, persistent = self.stored, self._principal, self._persistent
+        known.loaded = stored
+        values = {name: known.get(name) for name in known}
+        self.adopt(None, None)
+        self._principal, self._persistent = principal, persistent
+        for name, value in values.items():
+            self.stored.set(name, value)
 
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""
@@ -333,7 +378,7 @@ class Session(ValueMapping):
                 self.attempted = (self.attempted or frozenset()) | change.values.keys()
 
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
-        """Remember what the response has to do; nothing takes that back but an end."""
+        """Remember what the response has to do, until a newer token or an end is met."""
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket

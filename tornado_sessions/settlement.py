@@ -55,7 +55,10 @@ class Settlement:
         plan = self._planner.plan(session, discard=discard)
         intents, session.intents = session.intents, NO_INTENTS
         try:
-            await self.perform(plan)
+            if await self._ending.is_anothers(session, intents[2]):
+                self.outdated(session)
+            else:
+                await self.perform(plan)
         except BaseException:
             session.intents = intents
             raise
@@ -180,6 +183,7 @@ class Settlement:
         meta: dict[str, Any] = {}
         if change.meta.principal is not None:
             meta["principal"] = change.meta.principal
+            meta["authenticated_at"] = change.meta.authenticated_at
         attempted = plan.session.attempted
         if attempted is not None:
             meta["persistent"] = change.meta.persistent
@@ -196,11 +200,8 @@ class Settlement:
         """The store holds what *change* says: so does the session from now on."""
         session = plan.session
         if session.record is not None and session.generation == plan.generation:
-            values = {**session.stored.loaded, **change.set}
-            for name in change.unset:
-                if name not in change.set:
-                    values.pop(name, None)
             meta = merged_meta(session.record.meta, change.meta)
+            values = session.stored.after(change.set, change.unset)
             session.rebase(Record(change.handle, meta, values), plan.ticket)
             session.note_cookie(plan.due, plan.ticket)
         if "principal" in change.meta:
@@ -221,6 +222,7 @@ class Settlement:
     def outdated(self, session: Session) -> None:
         """Somebody logged in while this request ran: it sees nothing of that (C6)."""
         session.ended = True
+        session.cookie_due = CookieDue.KEEP
         self._events.emit("dropped", session.handle, "earlier epoch")
 
     # -- somebody else replaced the token first ----------------------------------
@@ -234,6 +236,9 @@ class Settlement:
             if plan.session.outlives_request and not plan.session.admits(record):
                 self.outdated(plan.session)
                 return
+            if self._is_theirs(plan, change, record):
+                await self._begin_apart(plan, change)
+                return
             change = self._rebuilt(plan, change, record)
             (outcome,) = await self._link.commit([change])
             if outcome is Outcome.APPLIED:
@@ -244,29 +249,50 @@ class Settlement:
                 return
         raise StoreError("the session's token was replaced too often; try again")
 
+    def _is_theirs(self, plan: Plan, change: Apply, record: Record) -> bool:
+        """Tell whether somebody else has logged in on *record* than *change* says."""
+        principal = change.meta.get("principal")
+        return (
+            plan.login
+            and principal != record.meta.principal
+            and not plan.session.admits(record)
+        )
+
+    async def _begin_apart(self, plan: Plan, change: Apply) -> None:
+        """Log in on a session of its own, with what this request knows (C6).
+
+        Who planted a session in somebody's browser could otherwise be handed what that
+        person has stored in it since, by a login that was on its way all the time.
+        """
+        stored = plan.session.stored.after(change.set, change.unset)
+        plan.session.begin_apart(stored)
+        await self.perform(self._planner.plan(plan.session))
+
     def _rebuilt(self, plan: Plan, change: Apply, record: Record) -> Apply:
         """Return *change* against the token that *record* holds by now.
 
         A token that was asked for goes on top of one that was only replaced for its
-        age, and a login on top of one as somebody else. Otherwise this change gives way
-        to the one that was faster, whose response carries the new token (C5).
+        age. Otherwise this change gives way to the one that was faster, whose response
+        carries the new token (C5).
         """
         known = plan.session.record
         assert known is not None
         same_epoch = record.meta.epoch == known.meta.epoch
-        principal = change.meta.get("principal", record.meta.principal)
-        if plan.renews and (same_epoch or principal != record.meta.principal):
+        if plan.renews and same_epoch:
             plan.session.rebase_meta(record.meta)
             meta, plan.ticket = new_epoch(record, change.meta["last_seen_at"])
             return msgspec.structs.replace(
                 change, expect_token=record.meta.token, meta={**change.meta, **meta}
             )
         plan.due, plan.ticket = CookieDue.KEEP, plan.session.ticket
+        if plan.session.generation == plan.generation:
+            plan.session.cookie_due = CookieDue.KEEP  # it would be an outdated one
         if same_epoch:
             plan.session.rebase_meta(record.meta)
             self._follow_rotation(plan, record)
         kept = {k: v for k, v in change.meta.items() if k in _NOT_TOKEN}
-        token = record.meta.token if plan.session.outlives_request else None
+        depends = plan.due is CookieDue.SEND or plan.session.outlives_request
+        token = record.meta.token if depends else None
         return msgspec.structs.replace(change, expect_token=token, meta=kept)
 
     def _follow_rotation(self, plan: Plan, record: Record) -> None:

@@ -91,7 +91,9 @@ class SessionClient:
     ) -> HTTPResponse:
         """Send *data*, a form or ready bytes, to *path*.
 
-        With *xsrf*, the request passes Tornado's check of ``xsrf_cookies=True``.
+        With *xsrf*, the request passes Tornado's check of ``xsrf_cookies=True``. With
+        ``session_xsrf=True`` that is so until somebody logs in: from then on send the
+        token of a form, as ``_xsrf`` in *data*.
         """
         body = data if isinstance(data, bytes) else urlencode(data).encode()
         headers = HTTPHeaders(options.pop("headers", None) or {})

@@ -16,9 +16,13 @@ from tornado_sessions.errors import CodecError
 
 FLASH = "\0flash:"
 """Begins the stored name of a queued message."""
+ENCRYPTED = b"\xc1\xff"
+"""Begins what was encrypted, and names its format. No JSON, UTF-8, MessagePack or CBOR
+begins so, hence no codec takes one for the other."""
+_NO_KEYS = "the stored value is encrypted, but session_encryption_keys is not set"
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 """Types whose values cannot change in place."""
-_SET, _REMOVED = True, False
+_SET, REMOVED = True, False
 """What is to become of a name that the application assigned or deleted."""
 
 
@@ -70,7 +74,7 @@ class Values:
     def remove(self, name: str) -> None:
         """Take the value away, if there is one."""
         self._current.pop(name, None)
-        self._pending[name] = _REMOVED
+        self._pending[name] = REMOVED
 
     def __contains__(self, name: str) -> bool:
         if name in self._current:
@@ -112,17 +116,26 @@ class Values:
         removed = [
             name
             for name, what in self._pending.items()
-            if what is _REMOVED and name in self.loaded
+            if what is REMOVED and name in self.loaded
         ]
         return changed, frozenset(removed)
+
+    def after(
+        self, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> dict[str, bytes]:
+        """Return what was loaded, with the bytes of a change in it."""
+        values = {**self.loaded, **changed}
+        for name in removed:
+            if name not in changed:
+                values.pop(name, None)
+        return values
 
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
         try:
             return self._codec.encode(value)
         except CodecError as error:
-            key = shown(name)
-            raise CodecError(f"session key {key!r}: {error}", key) from error
+            raise named(error, name) from error
 
     def check_size(
         self, changed: Mapping[str, bytes], removed: Collection[str], limit: int
@@ -168,13 +181,20 @@ class Values:
 
     def _decoded(self, name: str) -> Any:
         raw = self.loaded.get(name)
-        if raw is None or self._pending.get(name) is _REMOVED:
+        if raw is None or self._pending.get(name) is REMOVED:
             raise KeyError(shown(name))
         try:
             return self._codec.decode(raw)
         except CodecError as error:
-            key = shown(name)
-            raise CodecError(f"session key {key!r}: {error}", key) from error
+            if raw.startswith(ENCRYPTED):
+                raise named(CodecError(_NO_KEYS), name) from error
+            raise named(error, name) from error
+
+
+def named(error: CodecError, name: str) -> CodecError:
+    """Return *error* with the key of the value that is stored under *name*."""
+    key = shown(name)
+    return CodecError(f"session key {key!r}: {error}", key)
 
 
 def _size(values: Mapping[str, bytes]) -> int:

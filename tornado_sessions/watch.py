@@ -78,6 +78,8 @@ class Watch:
         self._watchers: dict[str, list[Watcher]] = {}
         self._listening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._stopped: set[asyncio.Task[None]] = set()
+        """Tasks that were cancelled, and may not be over yet."""
         self._doubtful: dict[str, None] = {}
         """Handles that have to be looked at, in the order in which that was found."""
         self._unsubscribe: Callable[[], None] | None = None
@@ -120,11 +122,10 @@ class Watch:
 
     async def close(self) -> None:
         """Stop listening; who waits hears nothing more."""
-        loop = asyncio.get_running_loop()
-        tasks = [t for t in (self._listening, self._looking) if t is not None]
         for watcher in [one for some in self._watchers.values() for one in some]:
             self.remove(watcher)
-        mine = [task for task in tasks if task.get_loop() is loop]
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self._stopped if task.get_loop() is loop]
         if mine:
             await asyncio.wait(mine)
 
@@ -165,6 +166,8 @@ class Watch:
         for task in (self._listening, self._looking):
             if task is not None and not task.get_loop().is_closed():
                 task.cancel()
+                self._stopped.add(task)
+                task.add_done_callback(self._stopped.discard)
         self._listening = self._looking = None
 
     def _note_event(self, event: SessionEvent) -> None:

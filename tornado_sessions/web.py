@@ -14,10 +14,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from tornado.web import OutputTransform, RequestHandler
+from tornado.web import HTTPError, OutputTransform, RequestHandler
 
+from tornado_sessions import xsrf
 from tornado_sessions.carrier import CookieCarrier, vary
-from tornado_sessions.cookie import CookieDue
+from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
@@ -51,6 +52,7 @@ class SessionMixin(RequestHandler):
     """Load the session before the handler runs. If False, ``await load_session()``."""
 
     _visitor_session: Session | None = None
+    _session_tickets: list[Ticket] | None = None
     _session_error: BaseException | None = None
     _session_ready = False
     _session_accessed = False
@@ -110,6 +112,45 @@ class SessionMixin(RequestHandler):
         namespace["flashes"] = TemplateFlashes(self.session.flashes)
         return namespace
 
+    # -- XSRF, with session_xsrf=True --------------------------------------------
+
+    @property
+    def xsrf_token(self) -> bytes:
+        """The token for forms, which belongs to the session with ``session_xsrf``.
+
+        Render a form after `Session.login`, not before it in the same request.
+        """
+        binding = None
+        if self.session_manager.config.xsrf:
+            binding = xsrf.binding_of(*self._session_as_known())
+        if binding is None:
+            return super().xsrf_token
+        return xsrf.token_of(self.settings, binding)
+
+    def check_xsrf_cookie(self) -> None:
+        """Refuse a request whose token is missing or wrong, as Tornado does (403)."""
+        if self.session_manager.config.xsrf:
+            wanted = xsrf.acceptable(*self._session_as_known())
+            given = (
+                self.get_argument("_xsrf", None)
+                or self.request.headers.get("X-Xsrftoken")
+                or self.request.headers.get("X-Csrftoken")
+            )
+            if xsrf.belongs(given, self.settings, wanted.bindings):
+                return
+            if not wanted.cookie:
+                what = "belongs to another session or login" if given else "is missing"
+                raise HTTPError(403, f"the '_xsrf' argument {what}")
+        super().check_xsrf_cookie()
+
+    def _session_as_known(self) -> tuple[Session | None, list[Ticket]]:
+        """Return the session, unless it is not loaded, and what the cookies say."""
+        self._session_accessed = True
+        tickets = self._session_presented()
+        if self._visitor_session is None and not tickets:
+            return self.session, []
+        return self._visitor_session, tickets
+
     # -- in: the load ------------------------------------------------------------
 
     async def _execute(
@@ -137,10 +178,10 @@ class SessionMixin(RequestHandler):
         self.prepare = partial(_raise, error)  # type: ignore[method-assign]
 
     async def _session_load(self) -> Session | None:
-        carrier = CookieCarrier.of(self.application)
-        tickets = carrier.tickets(self)
+        tickets = self._session_presented()
         if not tickets:
             return None
+        carrier = CookieCarrier.of(self.application)
         manager = carrier.manager
         try:
             return await manager.load(tickets, carrier.visit_of(self))
@@ -150,12 +191,18 @@ class SessionMixin(RequestHandler):
             self.log_exception(*sys.exc_info())
             return manager.new_session(sealed=error)
 
+    def _session_presented(self) -> list[Ticket]:
+        """Return what the cookies of the request say. They are read once."""
+        if self._session_tickets is None:
+            self._session_tickets = CookieCarrier.of(self.application).tickets(self)
+        return self._session_tickets
+
     def _session_absent(self) -> Session:
         manager = SessionManager.of(self.application)
         if self._session_error is not None:
             error = SessionError("the session could not be loaded")
             return manager.new_session(sealed=error)
-        if not self._session_ready and CookieCarrier.of(self.application).tickets(self):
+        if not self._session_ready and self._session_presented():
             message = "the session is not loaded yet; await self.load_session() first"
             return manager.new_session(sealed=SessionError(message))
         carrier = CookieCarrier.of(self.application)  # refuses what cannot work

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from tornado.web import OutputTransform
 from tornado.websocket import WebSocketHandler
 
-from tornado_sessions.carrier import CookieCarrier
 from tornado_sessions.errors import ResponseStarted, SessionError
 from tornado_sessions.held import Sent
 from tornado_sessions.session import Session
@@ -25,6 +24,10 @@ from tornado_sessions.web import SessionMixin
 _SWITCHING_PROTOCOLS = 101
 _POLICY_VIOLATION = 1008
 """The close code for a client that may not go on: RFC 6455 §7.4.1."""
+_LONGEST_REASON = 123
+"""Bytes that a close frame has room for beside the code: RFC 6455 §5.5."""
+TELLING_TIMEOUT = 5.0
+"""Seconds for ``on_session_end``; as many as Tornado gives a client to close."""
 _LATE = (
     "the session was changed in select_subprotocol() or get_compression_options(), "
     "after the handshake had stored it; change it in prepare()"
@@ -56,7 +59,8 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
     def on_session_end(self, reason: str) -> Awaitable[None] | None:
         """Hear that the session ended; by default the socket is closed with 1008.
 
-        It may be a coroutine. Until it returns, the session can be read as it was, and
+        It may be a coroutine, and take five seconds. If it fails or takes longer, the
+        socket is closed: nobody goes on as who they were by not reading. Until it returns, the session can be read as it was, and
         afterwards it is an empty one; it cannot be written. Messages that come after
         the socket was closed are dropped.
 
@@ -64,7 +68,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
             reason: "destroyed", "idle", "absolute", "revoked", "evicted", "reuse", or
                 what was given to `SessionManager.revoke`.
         """
-        self.close(_POLICY_VIOLATION, reason)
+        self.close(_POLICY_VIOLATION, _close_reason(reason))
         return None
 
     async def load_session(self) -> Session:
@@ -96,7 +100,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     async def _session_load(self) -> Session | None:
         # Before it is loaded: what ends from now on is heard of.
-        for ticket in CookieCarrier.of(self.application).tickets(self):
+        for ticket in self._session_presented():
             self._session_watch(ticket.handle)
         return await super()._session_load()
 
@@ -107,6 +111,10 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         if session.is_new and session.modified:
             self._session_watch(session.handle)
         await self.session_manager.commit(session)
+        known = {watcher.handle for watcher in self._session_watchers}
+        if session.record is not None and session.handle not in known:
+            # A login had to begin another session; its end may have been missed.
+            self._session_watch(session.handle).missed = True
         self._session_settled = True
         self._session_headers()
 
@@ -150,9 +158,10 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     # -- from the handshake to the end -------------------------------------------
 
-    def _session_watch(self, handle: str) -> None:
+    def _session_watch(self, handle: str) -> Watcher:
         watcher = self.session_manager.watch.add(handle)
         self._session_watchers = (*self._session_watchers, watcher)
+        return watcher
 
     def _session_unwatch(self, spare: Watcher | None = None) -> None:
         for watcher in self._session_watchers:
@@ -183,9 +192,10 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         try:
             told = self.on_session_end(reason)
         except Exception as error:
-            self.log_exception(type(error), error, error.__traceback__)
+            self._session_untold(error)
         if inspect.isawaitable(told):
-            self._session_telling = asyncio.ensure_future(cast("Any", told))
+            telling = asyncio.wait_for(told, TELLING_TIMEOUT)
+            self._session_telling = asyncio.ensure_future(telling)
             self._session_telling.add_done_callback(self._session_told)
         else:
             self._session_forget(session)
@@ -197,16 +207,27 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         self._session_telling = None
         error = None if telling.cancelled() else telling.exception()
         if error is not None:
-            self.log_exception(type(error), error, error.__traceback__)
+            self._session_untold(error)
         self._session_forget(self._visitor_session)
         if self.ws_connection is None:
             self.on_message = _dropped  # type: ignore[method-assign]
+
+    def _session_untold(self, error: BaseException) -> None:
+        """Close the socket, since the application failed to do what it wanted to."""
+        self.log_exception(type(error), error, error.__traceback__)
+        self.close(_POLICY_VIOLATION)
 
     def _session_forget(self, session: Session) -> None:
         """Have nobody take the visitor for who it was."""
         session.ended = True
         session.adopt(None, None)
         self.current_user = None
+
+
+def _close_reason(reason: str) -> str:
+    """Return as much of *reason* as a close frame can hold."""
+    text = reason.encode(errors="replace")[:_LONGEST_REASON]
+    return text.decode(errors="ignore")
 
 
 def _dropped(message: str | bytes) -> None:

@@ -1,14 +1,17 @@
 """The shop as a Tornado application."""
 
 from pathlib import Path
+from typing import Any
 
 from tornado.web import Application
+
+from examples.shared.page import ROUTE, page_settings
 
 from . import handlers
 
 HERE = Path(__file__).parent
 
-ROUTES = [
+ROUTES: list[Any] = [
     (r"/", handlers.Shop),
     (r"/cart", handlers.ShowCart),
     (r"/cart/add", handlers.Add),
@@ -20,6 +23,7 @@ ROUTES = [
     (r"/order", handlers.ShowOrder),
     (r"/login", handlers.Login),
     (r"/logout", handlers.Logout),
+    ROUTE,
 ]
 
 
@@ -35,9 +39,6 @@ def make_app(store: str, cookie_secret: str) -> Application:
         ROUTES,
         session_store=store,
         cookie_secret=cookie_secret,
-        xsrf_cookies=True,
-        xsrf_cookie_kwargs={"httponly": True, "samesite": "Lax"},
         default_handler_class=handlers.Missing,
-        template_path=str(HERE / "templates"),
-        static_path=str(HERE / "static"),
+        **page_settings(HERE),
     )

@@ -7,12 +7,12 @@ from typing import Any
 
 from tornado.web import HTTPError
 
+from examples.shared.page import MAX_NAME, name_in
+
 from . import basket
 from .basket import Cart, CartError
 from .catalog import PRODUCTS, Product
 from .page import Page
-
-MAX_NAME = 40
 
 
 class Shop(Page):
@@ -175,8 +175,8 @@ class Login(Page):
         self.render("login.html", most=MAX_NAME)
 
     def post(self) -> None:
-        name = " ".join(self.get_body_argument("name", "").split())
-        if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+        name = name_in(self.get_body_argument("name", ""))
+        if name is None:
             message = f"Please give a name of 1 to {MAX_NAME} letters."
             self.session.flash(message, "error")
             self.leave_for("/login")

@@ -1,12 +1,9 @@
 """What all pages of the shop share."""
 
 from datetime import datetime, timezone
-from http.client import responses
 from typing import Any, cast
 
-from tornado.web import RequestHandler
-
-from tornado_sessions import SessionMixin
+from examples.shared.page import ExamplePage
 
 from . import basket
 from .basket import Cart
@@ -24,19 +21,15 @@ def moment(when: datetime) -> str:
     return f"{when.astimezone(timezone.utc):%d %B %Y, %H:%M} UTC"
 
 
-class Page(SessionMixin, RequestHandler):
-    """A page of the shop: reads the cart, and renders errors in the shop's look."""
+class Page(ExamplePage):
+    """A page of the shop: reads the cart, and tells every template of it."""
+
+    content_security_policy = CONTENT_SECURITY_POLICY
 
     @property
     def cart(self) -> Cart:
         """Read the cart of this visitor, empty until something is in it."""
         return cast(Cart, self.session.get("cart", {}))
-
-    def set_default_headers(self) -> None:
-        """Keep other sites from framing a page or loading anything into it."""
-        self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "same-origin")
 
     def get_template_namespace(self) -> dict[str, Any]:
         """Give every template what the frame around a page shows."""
@@ -48,15 +41,3 @@ class Page(SessionMixin, RequestHandler):
             moment=moment,
         )
         return namespace
-
-    def leave_for(self, url: str) -> None:
-        """Answer a form: reloading the next page must not send the form again.
-
-        The redirect waits for the save, so that page always shows the change.
-        """
-        self.redirect(url, status=303)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Explain an error on a page of the shop, with the way back."""
-        reason = responses.get(status_code, "Error")
-        self.render("error.html", status=status_code, reason=reason)

@@ -1,43 +1,16 @@
 """The example shop in a real Chromium."""
 
 import asyncio
-import importlib.util
-import shutil
 import signal
 
 import pytest
 
 from backends import backend_url
 from cart_visitor import open_shop
-from parts import require_part
+from chromiumkit import PATIENCE_MS, scroll_width
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 20_000
 LONG_NAME = "Wilhelmina Featherstonehaugh-Carrington"
-
-
-@pytest.fixture
-async def chromium():
-    """A running Chromium of the system; nothing is downloaded."""
-    hint = "install the Debian package chromium, and playwright by pip"
-    driver = importlib.util.find_spec("playwright")
-    require_part("browser", bool(CHROMIUM and driver), hint)
-
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS
-        )
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -248,8 +221,3 @@ async def test_no_sideways_scrolling(chromium, shop, width):
     assert width >= await scroll_width(page)
     assert complaints == []
     await profile.close()
-
-
-async def scroll_width(page):
-    """Measure how wide the page is, which is more than the screen if it scrolls."""
-    return await page.evaluate("document.documentElement.scrollWidth")

@@ -5,7 +5,8 @@ from dataclasses import fields
 
 from fuzz.material import Material
 from tornado_sessions import ConfigurationError
-from tornado_sessions.config import SessionConfig, check_cookie_secret
+from tornado_sessions.config import SessionConfig
+from tornado_sessions.cookie_secret import check_cookie_secret
 
 NAMES = [one.name for one in fields(SessionConfig)] + ["store_timeuot", "", "\ud800"]
 WORDS = ("auto", "fail", "anonymous", "json", "None", "lax", "__Host-a", "__Secure-a")

@@ -16,6 +16,7 @@ from tornado_sessions.stores.mongo_driver import (
     AsyncMongoClient,
     CodecOptions,
     DatetimeConversion,
+    InvalidOperation,
     PyMongoError,
     parse_uri,
 )
@@ -96,7 +97,12 @@ async def _say_goodbye(client: AsyncMongoClient[Any]) -> None:
     closing = asyncio.ensure_future(client.close())
     await asyncio.wait([closing], timeout=_GOODBYE)
     await ended(closing)
-    await client.close()  # this time, if it was cancelled, it asks no server
+    try:
+        await client.close()  # this time, if it was cancelled, it asks no server
+    except InvalidOperation:
+        # A cursor was to be closed, since a server was in trouble before: it is too late
+        # for that. The rest was left out; now there is no such cursor any more.
+        await client.close()
 
 
 def _client(url: str) -> AsyncMongoClient[Any]:

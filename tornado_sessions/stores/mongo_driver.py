@@ -25,6 +25,7 @@ try:
     from pymongo.errors import (
         AutoReconnect,
         BulkWriteError,
+        InvalidOperation,
         NetworkTimeout,
         NotPrimaryError,
         OperationFailure,
@@ -51,6 +52,7 @@ __all__ = [
     "DeleteOne",
     "IndexModel",
     "InsertOne",
+    "InvalidOperation",
     "NetworkTimeout",
     "NotPrimaryError",
     "OperationFailure",

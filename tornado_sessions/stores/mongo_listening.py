@@ -77,8 +77,10 @@ async def _is_followed(collection: Any, listener: EndListener) -> bool:
 class _Stream:
     """A change stream, of PyMongo or of Motor.
 
-    Motor's calls are made by threads, which cannot be cancelled. So none is before the
-    cursor is closed: that is what makes the server answer a call that waits for news.
+    Whoever stops closes the cursor first. A call that comes to the server after that
+    makes the driver open another cursor. So the call gets a moment to end: cancelled
+    at once, it would leave that one open; and Motor's calls are made by threads,
+    which cannot be cancelled at all.
     """
 
     def __init__(self, collection: Any) -> None:
@@ -127,8 +129,8 @@ class _Stream:
         await self._close()
         if self._call is None:
             return
-        if self._stream is None:  # so that there is something to close
-            await asyncio.wait([self._call], timeout=_GOODBYE)
+        # It may be opening a cursor: the first, or one in place of that which was closed.
+        await asyncio.wait([self._call], timeout=_GOODBYE)
         await ended(self._call)
         failed = self._call.cancelled() or self._call.exception()
         if self._stream is None and not failed:

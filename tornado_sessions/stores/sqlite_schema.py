@@ -30,6 +30,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             reason TEXT NOT NULL, at REAL NOT NULL
         )""",
     ),
+    ("ALTER TABLE {records} ADD COLUMN authenticated_at REAL",),
 )
 """What takes the schema from version n to n + 1. Only ever appended to."""
 

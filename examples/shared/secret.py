@@ -11,11 +11,15 @@ from tornado_sessions.stores import store_from_url
 SHORTEST = 32
 
 
-class SecretError(Exception):
+class ExampleError(Exception):
+    """An example cannot start; the message says what to do."""
+
+
+class SecretError(ExampleError):
     """The secret cannot be read or kept; the message says what to do."""
 
 
-def secret_for(store: str) -> tuple[str, str]:
+def secret_for(store: str, name: str) -> tuple[str, str]:
     """Return the cookie secret and the place it comes from.
 
     In production it comes from the environment, out of reach of a backup of the
@@ -27,21 +31,21 @@ def secret_for(store: str) -> tuple[str, str]:
     if store.startswith("memory:"):
         return secrets.token_urlsafe(48), "memory, since the sessions are there too"
     store_from_url(store)  # complains about a bad URL before a file is written
-    path = secret_path(store)
+    path = secret_path(store, name)
     try:
         return kept_secret(path), str(path)
     except OSError as error:
         raise SecretError(
-            f"Cannot keep the cookie secret in {path}: {error.strerror}. "
+            f"--store: cannot keep the cookie secret in {path}: {error.strerror}. "
             "Name a directory that exists and is writable, or set COOKIE_SECRET."
         ) from error
 
 
-def secret_path(store: str) -> Path:
-    """Place the file beside an embedded database, else where the shop started."""
+def secret_path(store: str, name: str) -> Path:
+    """Place the file beside an embedded database, else where the example started."""
     url = urlsplit(store)
     if url.scheme not in {"sqlite", "file"} or not url.path.strip("/"):
-        return Path("cart.secret")
+        return Path(f"{name}.secret")
     path = unquote(url.path)
     if url.scheme == "sqlite" or path.startswith("/."):
         path = path[1:]  # relative: sqlite:///cart.db, file:///./carts
@@ -54,14 +58,16 @@ def kept_secret(path: Path) -> str:
         write_new(path, secrets.token_urlsafe(48))
     secret = path.read_text(encoding="ascii", errors="replace").strip()
     if len(secret) < SHORTEST:
-        raise SecretError(f"{path} holds no usable secret. Delete it and start again.")
+        raise SecretError(
+            f"--store: {path} holds no usable secret. Delete it and start again."
+        )
     return secret
 
 
 def write_new(path: Path, secret: str) -> None:
     """Write a file for the owner's eyes only; never over one that is there.
 
-    O_EXCL leaves that to the system: of two shops that start at once, one makes
+    O_EXCL leaves that to the system: of two servers that start at once, one makes
     the file and the other reads it.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

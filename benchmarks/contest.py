@@ -1,0 +1,183 @@
+"""Measures all peers side by side: rounds in turns, each request beside a bare one."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.databases import NotThereError
+from benchmarks.load import connections
+from benchmarks.peers.catalogue import Contestant, Peer, peers
+from benchmarks.process import Running
+from benchmarks.report import Progress
+from benchmarks.sampling import Sample, sampled
+from benchmarks.stage import Stage, staged
+from benchmarks.visitors import Visitors
+
+CONNECTIONS = (1, 16, 128)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    starts: int
+    """A process is lucky or unlucky for life (addresses, hash seed): take several."""
+    rounds: int
+    """With each start, without the one that warms up."""
+    seconds: float
+    """For each kind of request and number of connections."""
+
+    @property
+    def total(self) -> int:
+        return self.starts * (self.rounds + 1)
+
+
+FULL = Size(starts=2, rounds=4, seconds=0.2)
+QUICK = Size(starts=1, rounds=2, seconds=0.05)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contestant with one number of connections, in one round."""
+
+    bare: Sample
+    read: Sample
+    write: Sample
+
+
+@dataclass
+class Result:
+    """What was found of a contestant; or why it has no result."""
+
+    peer: Peer
+    contestant: Contestant
+    turns: dict[int, list[Turn]] = field(default_factory=dict)
+    """By number of connections."""
+    error: str = ""
+
+
+class Entry:
+    """A server that runs, and the visitors of its contestants."""
+
+    def __init__(self, server: Running, results: Sequence[Result]) -> None:
+        self.server = server
+        self.pairs = [
+            (one, Visitors(one.contestant, max(CONNECTIONS))) for one in results
+        ]
+
+    async def check(self) -> None:
+        for result, visitors in self.pairs:
+            try:
+                await visitors.check(self.server)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                result.error = str(error)
+
+    async def round(self, seconds: float, progress: Callable[[str], None]) -> None:
+        """Measure each contestant once with each number of connections."""
+        for result, visitors in self.pairs:
+            for number in CONNECTIONS:
+                if not result.error:
+                    progress(f"{result.contestant.name}, {number} connections")
+                    await self._turn(result, visitors, number, seconds)
+
+    async def _turn(
+        self, result: Result, visitors: Visitors, number: int, seconds: float
+    ) -> None:
+        server = self.server
+        try:
+            async with connections(server.port, number) as opened:
+                await visitors.write(opened, 0.0)  # each has a session from here on
+                turn = Turn(
+                    await sampled(server, visitors.bare(opened, seconds)),
+                    await sampled(server, visitors.read(opened, seconds)),
+                    await sampled(server, visitors.write(opened, seconds)),
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            result.error = str(error)
+        else:
+            result.turns.setdefault(number, []).append(turn)
+
+
+async def measure(
+    only: Sequence[str], size: Size, directory: Path, progress: Progress
+) -> list[Result]:
+    """Let the peers compete; *only* names parts of those that shall.
+
+    A contestant that does not do what it should has an error in place of a result.
+    """
+    _allow_files()
+    results = [Result(one, who) for one in peers(only) for who in one.contestants]
+    await _install(results, progress)
+    for start in range(size.starts):
+        with tempfile.TemporaryDirectory(prefix="peers-", dir=directory) as folder:
+            async with entered(results, Path(folder)) as entries:
+                await _rounds(entries, start, size, progress)
+    return results
+
+
+async def _rounds(
+    entries: Sequence[Entry], start: int, size: Size, progress: Progress
+) -> None:
+    for turn in range(size.rounds + 1):
+        done = start * (size.rounds + 1) + turn
+        for entry in entries:
+
+            def tell(what: str, done: int = done) -> None:
+                progress(f"peers: {what}", done, size.total)
+
+            await entry.round(size.seconds / (1 if turn else 2), tell)
+        if turn == 0:  # it warmed up
+            for entry in entries:
+                for result, _ in entry.pairs:
+                    for turns in result.turns.values():
+                        turns.pop()
+
+
+def _allow_files() -> None:
+    """Allow this process as many open sockets as it may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def _install(results: Sequence[Result], progress: Progress) -> None:
+    for done, result in enumerate(results):
+        environment = result.peer.environment
+        if environment is not None:
+            progress(f"peers: installing {environment.name}", done, len(results))
+            try:
+                await environment.install()
+            except NotThereError as hint:
+                result.error = f"install {hint}"
+
+
+@asynccontextmanager
+async def entered(
+    results: Sequence[Result], folder: Path
+) -> AsyncIterator[list[Entry]]:
+    """Start all servers, and see that they do what they should."""
+    async with staged(folder) as stage:
+        entries = []
+        for peer in {id(one.peer): one.peer for one in results}.values():
+            those = [one for one in results if one.peer is peer and not one.error]
+            if those:
+                entries += await _entry(stage, peer, those)
+        yield entries
+
+
+async def _entry(stage: Stage, peer: Peer, results: Sequence[Result]) -> list[Entry]:
+    """Start one server; where that fails, it is what is shown of its contestants."""
+    try:
+        server = await stage.start(peer)
+    except (NotThereError, RuntimeError, TimeoutError) as error:
+        hint = "install " if isinstance(error, NotThereError) else ""
+        for result in results:
+            result.error = f"{hint}{error}"
+        return []
+    entry = Entry(server, results)
+    await entry.check()
+    return [entry]

@@ -1,0 +1,28 @@
+// The list of devices, renewed whenever something happens to one of them.
+
+import { live } from "./live.js";
+
+const list = document.getElementById("devices");
+const others = document.getElementById("end-others");
+
+function show(html) {
+  // The server has escaped it. Whoever was about to press a button still is.
+  const focused = document.activeElement?.value;
+  list.innerHTML = html;
+  list.querySelector(`button[value="${CSS.escape(focused ?? "")}"]`)?.focus();
+  showOthers();
+}
+
+function showOthers() {
+  others.hidden = !list.querySelector("button");
+}
+
+showOthers();
+live("/live/devices", {
+  opened() {},
+  heard(news) { show(news.devices); },
+  over() {
+    document.getElementById("content").remove();
+    return [];
+  },
+});

@@ -1,0 +1,101 @@
+// One socket that comes back by itself, and the notice when the session is over.
+
+const OVER = 1008; // the server closes with it, and with the reason, when the session ends
+const FIRST_WAIT = 500;
+const LONGEST_WAIT = 15_000;
+const STEADY = 5_000; // a connection that lasted so long was a good one
+
+const REASONS = {
+  destroyed: ["You logged out", "It was in this browser, perhaps in another tab."],
+  revoked: ["Logged out from another device", "Somebody ended this session on their page of devices. If that was not you: this example asks for no password."],
+  idle: ["Your session expired", "It was not used for a long time."],
+  absolute: ["Your session expired", "A session lasts for two weeks at most."],
+  evicted: ["Too many devices", "You logged in on one device more than allowed, and this session was the oldest."],
+  reuse: ["Logged out, to be safe", "An old copy of this browser's cookie was used somewhere."],
+  anonymous: ["You are not logged in any more", "The session ended while this page was not connected."],
+};
+
+/**
+ * Open a socket, and again whenever it is lost.
+ *
+ * opened(send) is called for each connection, heard(news) for each message, and over()
+ * once, when the session has ended; it returns the messages that were not sent.
+ */
+export function live(path, { opened, heard, over }) {
+  const status = document.getElementById("connection");
+  let socket;
+  let openedAt = 0;
+  let wait = FIRST_WAIT;
+  let timer = 0;
+  let leaving = false;
+
+  function show(state, text) {
+    document.body.dataset.connection = state;
+    status.textContent = text;
+    if (state === "lost") {
+      const button = document.createElement("button");
+      button.className = "plain";
+      button.textContent = "Try now";
+      button.onclick = open;
+      status.append(" ", button);
+    }
+  }
+
+  function open() {
+    clearTimeout(timer);
+    timer = 0;
+    show("connecting", "Connecting…");
+    socket = new WebSocket(location.origin.replace(/^http/, "ws") + path);
+    socket.onopen = () => {
+      openedAt = Date.now();
+      show("open", "Connected");
+      opened((what) => {
+        if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(what));
+      });
+    };
+    socket.onmessage = (event) => heard(JSON.parse(event.data));
+    socket.onclose = (event) => {
+      if (leaving) return;
+      if (event.code === OVER) end(event.reason);
+      else tryLater();
+    };
+  }
+
+  function tryLater() {
+    if (openedAt && Date.now() - openedAt > STEADY) wait = FIRST_WAIT;
+    openedAt = 0;
+    show("lost", "Connection lost. Trying again…");
+    // Not all at once, when a server has been restarted under many.
+    timer = setTimeout(open, wait * (0.5 + Math.random() / 2));
+    wait = Math.min(2 * wait, LONGEST_WAIT);
+  }
+
+  function end(reason) {
+    show("over", "Logged out");
+    const [title, why] = REASONS[reason] ?? ["This session was ended", "Log in again to go on."];
+    const unsent = over();
+    const dialog = document.getElementById("ended");
+    document.getElementById("ended-reason").textContent = `${OVER} ${reason}`;
+    document.getElementById("ended-title").textContent = title;
+    document.getElementById("ended-why").textContent = why;
+    document.getElementById("unsent").hidden = !unsent.length;
+    document.querySelector("#unsent ul").replaceChildren(...unsent.map((text) => {
+      const item = document.createElement("li");
+      item.textContent = text;
+      return item;
+    }));
+    dialog.oncancel = (event) => event.preventDefault(); // there is nothing behind it
+    dialog.showModal();
+    document.title = `${title} · Foghorn`;
+  }
+
+  const retry = () => timer && open();
+  addEventListener("online", retry);
+  addEventListener("offline", () => socket.close());
+  document.addEventListener("visibilitychange", () => document.hidden || retry());
+  // Whoever leaves by a form or a link needs no notice on the way out.
+  addEventListener("submit", (event) => { leaving ||= !event.defaultPrevented; });
+  addEventListener("pagehide", () => { leaving = true; });
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+  open();
+}

@@ -1,0 +1,1 @@
+"""What the examples share: how one starts and stops, its secret, the look of a page."""
