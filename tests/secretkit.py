@@ -118,6 +118,7 @@ def _listen_in(patch):
         (JSONCodec, "encode", None, lambda raw, *_: watch().value(raw)),
         (Planner, "plan", None, _planned),
         (Events, "emit", _emitted, None),
+        (Events, "tell", _emitted_whole, None),
         (SessionError, "__init__", None, lambda _, error, *rest: _failed(error)),
         (RequestHandler, "send_error", _sent_error, None),
         (HTTP1Connection, "write_headers", _wrote_headers, None),
@@ -154,8 +155,12 @@ def _planned(plan, _planner, session, **_):
         watch().tell("repr", f"{one!r} {one}")
 
 
-def _emitted(_events, *args):
-    watch().tell("event", repr(SessionEvent(*args)))
+def _emitted(_events, *args, **kwargs):
+    watch().tell("event", repr(SessionEvent(*args, **kwargs)))
+
+
+def _emitted_whole(_events, event):
+    watch().tell("event", repr(event))
 
 
 def _failed(error):
