@@ -71,6 +71,15 @@ def test_a_time_is_a_date(read, name, seconds):
 
 
 @on_every_store
+@pytest.mark.parametrize("name", ["confirmed_at", "authenticated_at"])
+def test_a_time_that_may_be_missing_is_a_date(read, name):
+    """S6: nobody is freshly logged in because a time is none that can be compared."""
+    assert isinstance(read({**GOOD, name: 1e300}), CodecError)
+    assert not isinstance(read({**GOOD, name: "nan"}), Record)
+    assert isinstance(read({**GOOD, name: 1.7e9}), Record)
+
+
+@on_every_store
 @pytest.mark.parametrize("name", ["created_at", "last_seen_at", "rotated_at"])
 def test_no_time_before_the_epoch(read, name):
     """S6 E1: a record from before there were any is none."""

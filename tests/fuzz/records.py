@@ -50,5 +50,6 @@ def assert_record(found):
     meta = found.meta
     for seconds in (meta.created_at, meta.last_seen_at, meta.expires_at):
         assert type(aware(seconds)) is datetime
+    assert meta.authenticated_at is None or aware(meta.authenticated_at)
     # A cookie has three bytes for it, and a login adds one.
     assert 0 <= meta.epoch + 1 < 2**24

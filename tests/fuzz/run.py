@@ -36,11 +36,12 @@ def main():
     parser.add_argument("target", nargs="?", choices=[*NAMES, MIXED])
     parser.add_argument("--runs", type=int, default=100_000, help="inputs per target")
     parser.add_argument("--found", type=Path, help="folder for inputs (a new one)")
+    parser.add_argument("--seed", type=int, default=0, help="0: another each time")
     chosen = parser.parse_args()
     found = chosen.found or Path(tempfile.mkdtemp(prefix="tornado-sessions-fuzz-"))
     if chosen.target is None:
         sys.exit(run_each(found.resolve(), chosen.runs))
-    run(chosen.target, found.resolve(), chosen.runs)
+    run(chosen.target, found.resolve(), chosen.runs, chosen.seed)
 
 
 def run_each(found, runs):
@@ -62,7 +63,7 @@ def run_each(found, runs):
     return failed
 
 
-def run(name, found, runs):
+def run(name, found, runs, seed):
     """Run one target; does not return."""
     with atheris.instrument_imports(include=["tornado_sessions", "fuzz"]):
         from fuzz.targets import TARGETS, corpus, mixed
@@ -71,6 +72,7 @@ def run(name, found, runs):
     for number, content in enumerate(corpus(name) if name in TARGETS else ()):
         (found / f"committed-{number}").write_bytes(content)
     options = [f"-runs={runs}", f"-max_len={LONGEST}", f"-timeout={SLOW}"]
+    options.append(f"-seed={seed}")
     options.append(f"-artifact_prefix={found}/failed-")
     atheris.Setup([sys.argv[0], str(found), *options], fuzz)
     atheris.Fuzz()

@@ -75,7 +75,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Makes the current token from the previous one; see ``tokens.successor``."""
     confirmed_at: Seconds | None = None
     """When the current token was first presented, if it came by rotation."""
-    authenticated_at: float | None = None
+    authenticated_at: Seconds | None = None
     """When the principal last logged in; None in records from before this was kept."""
 
     def __repr__(self) -> str:
