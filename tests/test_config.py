@@ -217,3 +217,12 @@ def test_a_bad_url_keeps_its_password(url):
     while error is not None:
         assert "hush" not in repr(error)
         error = error.__cause__ or error.__context__
+
+
+def test_a_cookie_secret_that_is_no_text():
+    """K1 S9: bytes in an environment variable that are no UTF-8 are refused, unseen."""
+    for secret in ("hush\udcff" * 8, {1: "hush\udcff" * 8}):
+        with pytest.raises(ConfigurationError, match="no UTF-8") as caught:
+            check_cookie_secret({"cookie_secret": secret, "key_version": 1})
+        assert caught.value.__context__ is None
+        assert "hush" not in repr(caught.value)

@@ -94,6 +94,11 @@ def _checked(name: str, secret: object) -> Key:
         raise ConfigurationError(
             f"{name} is {kind}, and should be a long str: {HOW_TO_MAKE_ONE}"
         )
+    # The error of `encode` has the secret in it, so none is raised while there is one.
+    if isinstance(secret, str) and any("\ud800" <= char <= "\udfff" for char in secret):
+        raise ConfigurationError(
+            f"{name} was read from bytes that are no UTF-8: {HOW_TO_MAKE_ONE}"
+        )
     return secret
 
 
