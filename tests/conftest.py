@@ -6,6 +6,25 @@ import pytest
 
 from cart_visitor import FULL, fill, serve_here
 from httpkit_stores import making_stores
+from secretkit import tell, watching
+
+
+def pytest_warning_recorded(warning_message):
+    """Have what is warned of looked through; see `secretkit`."""
+    tell("warning", str(warning_message.message))
+
+
+def pytest_runtest_logreport(report):
+    """Have what a test left on stderr looked through; see `secretkit`."""
+    tell("stderr", report.capstderr)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_secret_is_told():
+    """S9: of all that the suite stores, nothing is in what anybody is told."""
+    with watching() as watch:
+        yield
+    assert watch.leaks() == []
 
 
 @pytest.fixture(scope="session", autouse=True)

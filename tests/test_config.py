@@ -202,6 +202,7 @@ def test_a_key_version_that_is_none(version):
         "mongodb://me:hush@[::1/db",
         "redis://me:hush@host:port/0",
         "redis+sentinel://me:hush@host",
+        "redis+cluster://me:hush@host/?db=1",
         "unknown://host?password=hush",
         "memory://?password=hush",
     ],

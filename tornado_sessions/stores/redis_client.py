@@ -70,7 +70,7 @@ def transport_to(url: str) -> Transport:
         )
     try:
         return make(scheme, parts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, redis.exceptions.RedisClusterException) as error:
         # What it says may quote a piece of a password that was not escaped.
         reason = _QUIET_REASON if "@" in url else str(error)
     raise ConfigurationError(f"{safe_url(url)}: {reason}")
