@@ -68,9 +68,11 @@ def transport_to(url: str) -> Transport:
         raise ConfigurationError(
             f'{safe_url(url)} needs redis-py: pip install "tornado-sessions[redis]"'
         )
+    # Of a bad option redis-py raises any of them; the third is no case of the last.
+    clustered = redis.exceptions.RedisClusterException
     try:
         return make(scheme, parts)
-    except (TypeError, ValueError, redis.exceptions.RedisClusterException) as error:
+    except (TypeError, ValueError, clustered, redis.RedisError) as error:
         # What it says may quote a piece of a password that was not escaped.
         reason = _QUIET_REASON if "@" in url else str(error)
     raise ConfigurationError(f"{safe_url(url)}: {reason}")

@@ -73,7 +73,7 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     text = os.fspath(place)
     if not text.startswith(f"{scheme}:"):
         return text
-    parts = urlsplit(text)
+    parts = _parts(text)
     if parts.netloc:
         raise ConfigurationError(
             f"session_store {safe_url(text)} names a host; "
