@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 from tornado.httpclient import HTTPRequest
-from tornado.websocket import WebSocketHandler, websocket_connect
+from tornado.websocket import (
+    WebSocketClosedError,
+    WebSocketHandler,
+    websocket_connect,
+)
 
 from httpkit import Acts, Counter
 from httpkit_stores import PATIENCE, soon
@@ -32,7 +37,10 @@ class Socket(WebSocketSessionMixin, WebSocketHandler):
             answer = await getattr(self, f"do_{words[0]}")(*words[1:])
         except (SessionError, TypeError, ValueError) as error:
             answer = f"{type(error).__name__}: {error}"
-        await self.write_message(json.dumps(answer))
+        # The message may have ended the session, which closes the socket. An error here would
+        # keep Tornado from reading that the other side has closed it, too.
+        with suppress(WebSocketClosedError):
+            await self.write_message(json.dumps(answer))
 
     async def do_read(self, key):
         return self.session.get(key)

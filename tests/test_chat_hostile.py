@@ -96,13 +96,13 @@ async def test_reload_during_the_login(guest, store, known):
     assert ("Firefox on Linux", True) in (await ada.devices()).devices
 
 
-@pytest.mark.parametrize("letter", ["\x00", "\U0001f6df"])
+@pytest.mark.parametrize("letter", ["\x00", "\N{ROCKET}"])
 async def test_the_largest_history_fits(guest, letter):
     """A room full of the largest lines there are can be entered like any other."""
-    ada = await guest().log_in("\U0001f6df" * 40)
+    ada = await guest().log_in("\N{ROCKET}" * 40)
     file = guest.app.settings["chat_hub"]._messages
     for number in range(60):
-        name = "\U0001f6df" * 40
+        name = "\N{ROCKET}" * 40
         file.say(1, name, letter * sockets.MAX_TEXT, f"{number}".rjust(40))
     here = await ada.enter()
     assert len(here.lines) == 50

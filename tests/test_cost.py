@@ -72,7 +72,8 @@ def test_requests_in_memory():
     assert takes["/read"] < takes["/write"] <= 2.5 * takes["/read"]
 
 
-BY_HAND = [("redis", 0.55, 0.45), ("mongodb", 0.4, 0.4)]
+# How many share a batch, and so the cost of one, depends on what else the machine does.
+BY_HAND = [("redis", 0.55, 0.55), ("mongodb", 0.45, 0.45)]
 
 
 @pytest.mark.parametrize(("store", "read", "write"), BY_HAND)

@@ -55,13 +55,13 @@ async def recovered(load):
 
 
 async def test_a_redis_that_hangs():
-    """F1 C2 S1: SIGSTOP gives 503 at the deadline, SIGCONT is all that it takes."""
+    """F1 C2 S1: SIGSTOP for 10 s is 503 at the deadline; SIGCONT is all that it takes."""
     with RedisServer("--save", "") as server:
         async with under_load(server.url) as load:
             before = connections(server)
             server.pause()
             hung = load.phase()
-            await asyncio.sleep(HANG)
+            await asyncio.sleep(10)
             server.resume()
             recovery = await recovered(load)
             after = connections(server)
@@ -158,7 +158,9 @@ async def test_a_master_that_is_replaced(fault):
             await asyncio.to_thread(replicated, sentinels)
             down = load.phase()
             getattr(old, fault)()
-            await load.until(lambda: down.known[503] >= 16)
+            # Who is refused at once soon is again; who waits may be the only one.
+            enough = 16 if fault == "kill" else 1
+            await load.until(lambda: down.known[503] >= enough)
             for one, number in certain.items():  # nobody can acknowledge anything now
                 one.forgiven = one.acknowledged - number
             await asyncio.to_thread(sentinels.promoted, old)

@@ -64,7 +64,7 @@ class JSONCodec:
             plain = _from_json(raw)
             value = _unpack(plain) if b'"$' in raw else plain
             # What could not be written again would be an error in every request.
-            if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+            if len(raw) > MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
                 _check_depth(value)
             return value
         except CodecError:
