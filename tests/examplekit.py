@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 # Last, so that an installed tornado_sessions wins over the working tree.
 sys.path.append(str(ROOT))
 
+from secretkit import tell  # noqa: E402
 from tornado_sessions import SessionManager, StoreError  # noqa: E402
 from tornado_sessions.stores.memory import MemoryStore  # noqa: E402
 
@@ -214,8 +215,9 @@ class ExampleProcess:
         if self.process.returncode is None:
             self.process.send_signal(number)
         code = await asyncio.wait_for(self.process.wait(), PATIENCE)
-        self.lines.clear()
         output, errors = await self.output.read(), await self.errors
+        tell("a program", "".join((*self.lines, output.decode(), errors.decode())))
+        self.lines.clear()
         return code, output.decode(), errors.decode()
 
     async def run(self) -> tuple[int | None, str, str]:
@@ -223,6 +225,7 @@ class ExampleProcess:
         await self.launch()
         talk = self.process.communicate()
         output, errors = await asyncio.wait_for(talk, PATIENCE)
+        tell("a program", output.decode() + errors.decode())
         return self.process.returncode, output.decode(), errors.decode()
 
 

@@ -1,12 +1,12 @@
 """Over the whole run of the suite: is anything secret told to anybody (S9)?
 
 What is a secret: each token that the library issued or was shown, as it is and as it
-stands in the signed cookie; and each piece of a stored value that is long and odd enough
-to be recognised.
+stands in the signed cookie, those that the servers of tests issued in processes of their
+own included; and each piece of a stored value that is long and odd enough to be recognised.
 
 What is told: each log record of every logger, wanted or not, with its traceback; each
 traceback that `serve_traceback` would show; each body of an error page; each warning; what
-a test leaves on stderr; each event; each exception of ours; and the repr of each session,
+a test, or a server that it started, leaves on stderr; each event; each exception of ours; and the repr of each session,
 with its record, ticket and plan, as often as one is about to be stored.
 
 A secret is 22 characters long, like a token. Of what is told, only pieces of that form and
@@ -25,10 +25,12 @@ import traceback
 import pytest
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import ResponseStartLine
+from tornado.simple_httpclient import _HTTPConnection
 from tornado.web import RequestHandler
 
 from tornado_sessions import SessionError, tokens
 from tornado_sessions.codecs import JSONCodec
+from tornado_sessions.cookie import decode
 from tornado_sessions.events import Events, SessionEvent
 from tornado_sessions.plan import Planner
 
@@ -38,6 +40,8 @@ LONGEST = 2000
 """Characters of one run in which a secret is looked for."""
 _RUN = re.compile(rf"[A-Za-z0-9_-]{{{SIZE},}}")
 _RAW_RUN = re.compile(rb"[A-Za-z0-9_-]{%d,}" % SIZE)
+_SIGNED = re.compile(r"=2(?:\|[^|;]*){3}\|\d+:([A-Za-z0-9+/=]+)\|")
+"""What Tornado signed: the version, a key, a time, a name, and then the content."""
 _PLAIN = 6
 """A piece of a value with fewer different characters is no secret: ``xxxx``."""
 
@@ -59,6 +63,13 @@ class Watch:
         # In the cookie it is base64, after 22 characters that are none of it.
         signed = base64.b64encode(token[2:20].encode()).decode()
         self.secrets[signed[:SIZE]] = "cookie"
+
+    def cookie(self, header):
+        """Keep the token in a ``Set-Cookie`` header that somebody got, if there is one."""
+        for content in _SIGNED.findall(header):
+            ticket = decode(base64.b64decode(content))
+            if ticket is not None:
+                self.token(ticket.token)
 
     def value(self, raw):
         """Keep what is recognisable of an encoded value."""
@@ -121,6 +132,7 @@ def _listen_in(patch):
         (Events, "tell", _emitted_whole, None),
         (SessionError, "__init__", None, lambda _, error, *rest: _failed(error)),
         (RequestHandler, "send_error", _sent_error, None),
+        (_HTTPConnection, "headers_received", _received, None),
         (HTTP1Connection, "write_headers", _wrote_headers, None),
         (HTTP1Connection, "write", _wrote, None),
     ):
@@ -148,6 +160,11 @@ _real_digest = tokens.digest
 def _digest(token):
     watch().token(token)
     return _real_digest(token)
+
+
+def _received(_connection, _first_line, headers):
+    for header in headers.get_list("Set-Cookie"):
+        watch().cookie(header)
 
 
 def _planned(plan, _planner, session, **_):

@@ -32,7 +32,7 @@ CHANGES = 16
 
 def counted_in(*arguments):
     """Return the instructions that each path takes, and in which packages."""
-    counting = ["--count", "--requests", "5", "--top", "1"]
+    counting = ["--count", "--requests", "5", "--top", "999"]
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.profile_requests", *arguments, *counting],
         check=False,
@@ -53,16 +53,23 @@ def instructions(*arguments):
 
 
 def test_a_request_that_leaves_the_session_alone():
-    """P4: it takes at most 6 % more instructions; of the time that is less than 5 %.
+    """P4: the handler takes 8 % more than a bare one at most, without loop and sockets.
 
-    What the loop takes is left out, since that depends on what comes in together.
+    What those take depends on what comes in together. With it, this is less than 2 %.
     """
     paths = ["/bare", "/untouched"]
     counted = counted_in("memory://", *paths, "--no-cookie", "--against", "")
-    bare, untouched = (counted.split(f"{path}: ")[1] for path in paths)
-    [tornado] = re.findall(r"([\d.]+)  tornado\n", bare.split("all it calls")[0])
-    [ours] = re.findall(r"([\d.]+)  tornado_sessions\n", untouched)
-    assert 0 < float(ours) <= 0.06 * float(tornado)
+    bare, untouched = map(handling, counted.split("/untouched: "))
+    assert bare < untouched <= 1.08 * bare
+
+
+def handling(counted):
+    """Return how many instructions are those of handlers, headers and sessions."""
+    places = r"(?:tornado/web|tornado/httputil|tornado_sessions/\S+)\.py"
+    return sum(
+        float(own)
+        for own in re.findall(rf"^ *([\d.]+) .* {places}:\d+ ", counted, re.MULTILINE)
+    )
 
 
 def test_requests_in_memory():

@@ -7,6 +7,7 @@ import traceback
 import pytest
 
 import tornado_sessions
+from examplekit import Visitor, open_example, visitors
 from httpkit import Acts, serving, ticket_in
 from secretkit import watching
 from tornado_sessions import SessionError
@@ -64,6 +65,22 @@ async def test_the_watch_bites(query, leak):
     """S9: what an application tells by mistake is found, whatever the way."""
     leaks, _, _ = await told(query)
     assert leaks & {leak, (leak[0], "log")}
+
+
+async def test_the_watch_knows_tokens_of_other_processes(tmp_path):
+    """S9: what a server of its own issued is a secret, and what it says is heard."""
+    with watching() as watch:
+        async with open_example("cart", tmp_path) as shop:
+            with visitors(Visitor) as bring:
+                visitor = bring(shop.url)
+                await visitor.get("/login")
+                await visitor.send("/login", name="Ada")
+        assert "a program" in watch.kinds
+        assert watch.leaks() == []
+        watch.tell("a program", f"the cookie is {visitor.session_cookie}")
+        assert [(what, kind) for _, what, kind, _ in watch.leaks()] == [
+            ("cookie", "a program")
+        ]
 
 
 async def test_the_watch_is_quiet_when_all_is_well():

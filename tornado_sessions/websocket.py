@@ -60,9 +60,9 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         """Hear that the session ended; by default the socket is closed with 1008.
 
         It may be a coroutine, and take five seconds. If it fails or takes longer, the
-        socket is closed: nobody goes on as who they were by not reading. Until it returns, the session can be read as it was, and
-        afterwards it is an empty one; it cannot be written. Messages that come after
-        the socket was closed are dropped.
+        socket is closed: nobody goes on as who they were by not reading. Until it
+        returns, the session can be read as it was, and afterwards it is an empty one;
+        it cannot be written. Messages that come after the socket was closed are dropped.
 
         Args:
             reason: "destroyed", "idle", "absolute", "revoked", "evicted", "reuse", or
