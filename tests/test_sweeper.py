@@ -132,6 +132,23 @@ async def test_it_stops_cleanly():
     assert sweep.calls == 1
 
 
+async def test_it_stops_at_the_moment_at_which_a_slice_ends():
+    """F4: a task that forgot that it was cancelled would sweep on for ever."""
+    stopped = []
+
+    async def sweep(limit):
+        if not stopped:
+            stopped.append(asyncio.create_task(periodic.stop()))
+        return 0
+
+    periodic = sweeper(sweep)
+    periodic.start()
+    while not stopped:
+        await asyncio.sleep(FAST)
+    await asyncio.wait_for(stopped[0], 20)
+    assert not periodic.running
+
+
 async def test_it_can_be_started_again():
     """F4, T8: after a stop, a new start sweeps again."""
     sweep = Sweeps(1)

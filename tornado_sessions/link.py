@@ -14,6 +14,7 @@ from typing import TypeVar
 from tornado.process import task_id
 
 from tornado_sessions.coalescer import Coalescer, too_late
+from tornado_sessions.deadline import within
 from tornado_sessions.errors import (
     CodecError,
     ConfigurationError,
@@ -181,7 +182,7 @@ class StoreLink:
         try:
             if self.store.immediate:
                 return await call
-            return await asyncio.wait_for(call, self._timeout)
+            return await within(self._timeout, call)
         except asyncio.TimeoutError as error:
             raise too_late(name, self._timeout) from error
         except ConfigurationError:

@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from tornado_sessions.deadline import within
 from tornado_sessions.errors import StoreError
 
 log = logging.getLogger("tornado_sessions.sweeper")
@@ -85,7 +86,7 @@ class Sweeper:
 
     async def _slice(self) -> int:
         try:
-            return await asyncio.wait_for(self._sweep(SLICE), self._timeout)
+            return await within(self._timeout, self._sweep(SLICE))
         except asyncio.TimeoutError as error:
             message = f"sweep: the store did not answer within {self._timeout:g} s"
             raise StoreError(message) from error

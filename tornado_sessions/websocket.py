@@ -15,6 +15,7 @@ from typing import Any
 from tornado.web import OutputTransform
 from tornado.websocket import WebSocketHandler
 
+from tornado_sessions.deadline import within
 from tornado_sessions.errors import ResponseStarted, SessionError
 from tornado_sessions.held import Sent
 from tornado_sessions.session import Session
@@ -194,7 +195,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         except Exception as error:
             self._session_untold(error)
         if inspect.isawaitable(told):
-            telling = asyncio.wait_for(told, TELLING_TIMEOUT)
+            telling = within(TELLING_TIMEOUT, told)
             self._session_telling = asyncio.ensure_future(telling)
             self._session_telling.add_done_callback(self._session_told)
         else:

@@ -145,10 +145,11 @@ class Hub:
         self._said.clear()
 
     async def _pause(self) -> None:
+        timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._due.set)
         try:
-            await asyncio.wait_for(self._due.wait(), LOOK_EVERY)
-        except (TimeoutError, asyncio.TimeoutError):  # one and the same since 3.11
-            return
+            await self._due.wait()
+        finally:
+            timer.cancel()
 
     async def _beat(self) -> None:
         now = time.monotonic()

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
+from tornado_sessions.deadline import ended
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.keeper import Keeper
-from tornado_sessions.stores.mongo_calls import ended
 from tornado_sessions.stores.mongo_driver import (
     AsyncMongoClient,
     CodecOptions,

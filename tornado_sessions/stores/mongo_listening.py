@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from tornado_sessions.deadline import ended
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.base import LOOK_EVERY, EndListener
-from tornado_sessions.stores.mongo_calls import answer_of, ended
+from tornado_sessions.stores.mongo_calls import answer_of
 from tornado_sessions.stores.mongo_driver import ReadConcern, ReadPreference, Timestamp
 from tornado_sessions.stores.mongo_ends import end_in
 from tornado_sessions.stores.mongo_errors import (
@@ -204,7 +205,7 @@ class _Looks:
     async def _notes(self, **options: Any) -> list[dict[str, Any]]:
         where = {"ended_at": {"$gte": self._since}}
         found = self._collection.find(where, {"ended_at": 1, "reason": 1}, **options)
-        return list(await answer_of(found.to_list(None), within=_DEADLINE))
+        return list(await answer_of(found.to_list(None), seconds=_DEADLINE))
 
 
 def tell(listener: EndListener, documents: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from tornado_sessions.deadline import within
 from tornado_sessions.stores.redis_errors import SilentError, named
 from tornado_sessions.stores.redis_transport import (
     Command,
@@ -124,7 +125,7 @@ class ClusterTransport(Transport):
             else:  # one batch tries; the others still do not
                 self._silent[node.name] = now + _SILENCE
                 exchange = self._exchanged(node, commands)
-                answers = await asyncio.wait_for(exchange, _LEASH)
+                answers = await within(_LEASH, exchange)
         except asyncio.CancelledError:
             self._note_silence(node, now)
             raise
@@ -204,7 +205,7 @@ class ClusterTransport(Transport):
 
     async def _know_the_nodes(self) -> None:
         try:
-            await asyncio.wait_for(self._client.nodes_manager.initialize(), _REFRESH)
+            await within(_REFRESH, self._client.nodes_manager.initialize())
             self._moved.clear()
         except Exception:  # what is known is tried, and fails if it is wrong
             log.warning("the cluster does not tell where its slots are", exc_info=True)
