@@ -15,6 +15,7 @@ import pytest
 
 from diskkit import foreign_folder, tiny_disk
 from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.stores import file_records
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.file import FileStore
 from tornado_sessions.stores.file_format import MAGIC
@@ -107,6 +108,29 @@ async def test_a_sweep_takes_what_a_crash_left(store, tmp_path):
     assert await store.sweep(100) == 1
     kept = [path for path in files(tmp_path) if path.parent.name != "locks"]
     assert kept == [record_file(tmp_path / "sessions", "live")]
+
+
+async def test_a_sweep_lists_a_folder_once_and_waits_for_no_disk(store, monkeypatch):
+    """P6: however small its slices, and what a crash brings back is still expired."""
+    await store.commit([create(f"h{n}", ttl=10) for n in range(50)])
+    store.clock = FakeClock()
+    store.clock.advance(20)
+    listed, entries = [], store._files.entries
+
+    def noted(shard):
+        listed.append(shard)
+        return entries(shard)
+
+    def forbidden(directory):
+        raise AssertionError(directory)
+
+    monkeypatch.setattr(store._files, "entries", noted)
+    monkeypatch.setattr(file_records, "sync_directory", forbidden)
+    swept = [await store.sweep(3) for _ in range(17)]
+    assert swept == [*[3] * 16, 2]
+    most = Counter(listed).most_common(1)[0][1]
+    assert most <= 2  # the last slice goes once around
+    assert await store.count() == 0
 
 
 class Raced(FileStore):

@@ -45,6 +45,7 @@ from tornado_sessions.stores.file_ends import EndNotes, Seen
 from tornado_sessions.stores.file_format import explained, lock_of, locked
 from tornado_sessions.stores.file_index import PrincipalIndex, file_name
 from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
+from tornado_sessions.stores.file_sweeping import Sweeping
 from tornado_sessions.stores.polling import EndPolling, News
 from tornado_sessions.stores.url import path_from
 
@@ -88,7 +89,7 @@ class FileStore(Store):
         self._ends = EndNotes(self._root / "ends")
         self._polling = EndPolling[Seen]()
         self._threads: ThreadPoolExecutor | None = None
-        self._shard = 0
+        self._sweeping = Sweeping(self._files, self._principals, self._locked)
 
     async def open(self) -> None:
         if self._threads is None:
@@ -121,7 +122,7 @@ class FileStore(Store):
         return await self._run(lambda: self._find(principal))
 
     async def sweep(self, limit: int) -> int:
-        return await self._run(lambda: self._sweep(limit))
+        return await self._run(lambda: self._sweeping.sweep(limit, self.clock()))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
         for shard in range(SHARDS):
@@ -273,39 +274,6 @@ class FileStore(Store):
                         not entry.name.endswith(PARTIAL) and entry.stat().st_mtime > now
                     )
         return total
-
-    def _sweep(self, limit: int) -> int:
-        """Go on where the last call stopped, once around at the most."""
-        swept = 0
-        for _ in range(SHARDS):
-            for entry in self._files.entries(self._shard):
-                try:
-                    swept += self._sweep_one(entry)
-                except FileNotFoundError:
-                    continue
-                except (OSError, StoreError) as error:
-                    log.warning("left a session for the next sweep: %s", error)
-                if swept == limit:
-                    return swept
-            self._shard = (self._shard + 1) % SHARDS
-        return swept
-
-    def _sweep_one(self, entry: os.DirEntry[str]) -> bool:
-        now, name = self.clock(), entry.name.removesuffix(PARTIAL)
-        if entry.name != name:
-            with self._locked(lock_of(name)):
-                os.unlink(entry.path)
-            return False
-        if entry.stat().st_mtime > now:
-            return False
-        with self._locked(lock_of(name)):
-            record = self._files.read(name)
-            if isinstance(record, StoreError):
-                raise record
-            if record is None or os.stat(entry.path).st_mtime > now:
-                return False
-            self._remove(name, record)
-            return True
 
     def _clear(self) -> None:
         failure: OSError | None = None
