@@ -13,6 +13,8 @@ from benchmarks import (
     costs,
     database_cost,
     encryption_cost,
+    express_cost,
+    latency,
     memory_store,
     open_sockets,
     request_cost,
@@ -32,7 +34,7 @@ from benchmarks.report import (
 from benchmarks.standings import standings
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1", "S9")
+RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1", "S9", "L1", "X1")
 PARTS = (costs.PEERS, *costs.GROWTHS)
 _TOGETHER = (
     "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together), "
@@ -112,6 +114,19 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     if only in (None, "S9"):
         size = encryption_cost.QUICK if quick else encryption_cost.FULL
         rows += await encryption_cost.measure(size, show_progress)
+    return rows + await measure_goals(options)
+
+
+async def measure_goals(options: argparse.Namespace) -> list[Row]:
+    """Measure what is to be reached beyond the rules of the design."""
+    rows: list[Row] = []
+    quick, only = options.quick, options.only
+    if only in (None, "L1"):
+        size = latency.QUICK if quick else latency.FULL
+        rows += await latency.measure(size, show_progress)
+    if only in (None, "X1"):
+        rounds = express_cost.QUICK if quick else express_cost.FULL
+        rows += await express_cost.measure(rounds, options.directory, show_progress)
     return rows
 
 

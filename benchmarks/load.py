@@ -24,6 +24,8 @@ class Connection(asyncio.Protocol):
         self.body = b""
         self.took: list[float] = []
         """Seconds until each answer, since `repeat` or `repeat_until`."""
+        self.interval = 0.0
+        """Seconds from one request to the next, if the server is to have time to spare."""
         self._transport: asyncio.Transport | None = None
         self._sent = self._until = 0.0
         self._request = b""
@@ -87,9 +89,22 @@ class Connection(asyncio.Protocol):
         if cookie is not None:
             self.cookie = cookie[1]
         if self._left > 0 or now < self._until:
-            self._send()
+            self._send_in_time(now)
         elif self._done is not None:
             self._done.set_result(None)
+
+    def _send_in_time(self, now: float) -> None:
+        """Ask again when it is time; who gets an answer later than that is late by it.
+
+        Else a server that stalls would seem fast, as nobody asks it meanwhile.
+        """
+        due = self._sent + self.interval
+        if due > now:
+            asyncio.get_running_loop().call_later(due - now, self._send)
+        else:
+            self._send()
+            if self.interval:
+                self._sent = due
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the server closed the connection")

@@ -75,6 +75,7 @@ def test_the_benchmarks_run(tmp_path, only, expected):
     [
         ("redis", "P1", {("P1", "<= 0.55 ×"), ("P2", "<= 0.45 ×")}),
         ("mongo", "M1", {("M2", "<= 0.7 ×")}),
+        ("redis", "L1", {("L1", "<= 1 ×")}),
     ],
 )
 def test_databases_are_measured(part, only, expected):

@@ -104,6 +104,33 @@ def test_a_difference_that_the_spread_hides_is_not_named():
     assert faster == "0.70 × (0.50 to 0.90)"
 
 
+def test_express_is_a_goal():
+    """P2: whole requests are compared, for each number of connections; or it says why not."""
+    script = """
+        from benchmarks import express_cost
+        from benchmarks.contest import Result, Turn
+        from benchmarks.peers.catalogue import peers
+        from benchmarks.report import table
+        from benchmarks.sampling import Sample
+
+        def turn(processor):
+            return Turn(*(Sample(processor, 1.0, 1.0, 1.0, 1.0) for _ in range(3)))
+
+        names = ("tornado_sessions, Redis", "express-session, connect-redis")
+        found = {}
+        for name, processor in zip(names, (300, 400)):
+            peer = peers([name])[0]
+            turns = {number: [turn(processor)] for number in (1, 16, 128)}
+            found[name] = Result(peer, peer.contestants[0], turns)
+        print(table(express_cost.rows(found)))
+        found[names[1]].error = "install Node.js"
+        print(table(express_cost.rows(found)))
+    """
+    output = run("-c", textwrap.dedent(script))
+    assert len(re.findall(r"0\.75 × .* yes +\|$", output, re.MULTILINE)) == 3
+    assert re.search(r"connect-redis: install Node.js +\| not measured", output)
+
+
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
