@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.report import Cells, figure, markdown
+from benchmarks.report import Cells, figure, markdown, spread
 from benchmarks.spread import Estimate
 
 
@@ -56,7 +56,7 @@ class Growth:
 
     def _cells(self, line: Line) -> Cells:
         found = map(line.at, self.places)
-        return (line.name, *(figure(one.value) if one else "" for one in found))
+        return (line.name, *(spread(one) if one else "" for one in found))
 
     @classmethod
     def loaded(cls, found: dict[str, Any]) -> Growth:

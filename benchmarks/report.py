@@ -92,6 +92,13 @@ def figure(value: float) -> str:
     return f"{value:,.{_digits(value)}f}"
 
 
+def spread(estimate: Estimate, unit: str = "") -> str:
+    """Return a value with its unit, and the interval if it has one."""
+    value, low, high = map(figure, (estimate.value, estimate.low, estimate.high))
+    interval = "" if low == high else f" ({low} to {high})"
+    return f"{value} {unit}".strip() + interval
+
+
 def _digits(value: float) -> int:
     if float(value).is_integer():  # counted, not measured
         return 0

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.contest import CONNECTIONS, Result, Turn
 from benchmarks.processor_time import middle, quotient
-from benchmarks.report import Cells, figure, markdown
+from benchmarks.report import Cells, markdown, spread
 from benchmarks.spread import Estimate
 
 Pair: TypeAlias = "tuple[Turn, Turn]"
@@ -66,7 +66,7 @@ class Standing:
             return ""
         if ratio.low <= 1 <= ratio.high:
             return "the spread hides it"
-        return f"{figure(ratio.value)} × ({figure(ratio.low)} to {figure(ratio.high)})"
+        return spread(ratio, "×")
 
     def cells(self) -> Cells:
         if self.error:
@@ -74,10 +74,10 @@ class Standing:
         get = self.figures
         return (
             f"**{self.name}**" if self.ours else self.name,
-            *(_spread(get[name], "µs") for name in ("bare", "read", "write", "total")),
+            *(spread(get[name], "µs") for name in ("bare", "read", "write", "total")),
             self.verdict,
-            _spread(get["rate"], "/s"),
-            *(_spread(get[name], "ms") for name in ("p50", "p99")),
+            spread(get["rate"], "/s"),
+            *(spread(get[name], "ms") for name in ("p50", "p99")),
         )
 
     @classmethod
@@ -130,11 +130,6 @@ def _of_the_house(results: Iterable[Result], other: Result) -> Result | None:
         ),
         None,
     )
-
-
-def _spread(estimate: Estimate, unit: str) -> str:
-    low, high = figure(estimate.low), figure(estimate.high)
-    return f"{figure(estimate.value)} {unit} ({low} to {high})"
 
 
 def table(found: Sequence[Standing], connections: int) -> str:
