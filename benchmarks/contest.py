@@ -19,6 +19,7 @@ from benchmarks.stage import Stage, staged
 from benchmarks.visitors import Visitors
 
 CONNECTIONS = (1, 16, 128)
+_USUAL = 16
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,20 @@ class Size:
     starts: int
     """A process is lucky or unlucky for life (addresses, hash seed): take several."""
     rounds: int
-    """With each start, without the one that warms up."""
+    """With each start."""
     seconds: float
     """For each kind of request and number of connections."""
+    warm_up: float
+    """Seconds of each kind of request before that: V8 compiles what it has seen often,
+    and needs thousands of requests for the last of it."""
 
     @property
     def total(self) -> int:
         return self.starts * (self.rounds + 1)
 
 
-FULL = Size(starts=2, rounds=4, seconds=0.2)
-QUICK = Size(starts=1, rounds=2, seconds=0.05)
+FULL = Size(starts=2, rounds=4, seconds=0.2, warm_up=1.0)
+QUICK = Size(starts=1, rounds=2, seconds=0.05, warm_up=0.02)
 
 
 @dataclass(frozen=True)
@@ -77,30 +81,37 @@ class Entry:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 result.error = str(error)
 
+    async def warm_up(self, seconds: float, progress: Callable[[str], None]) -> None:
+        for result, visitors in self.pairs:
+            if not result.error:
+                progress(f"{result.contestant.name} warms up")
+                await self._turn(result, visitors, _USUAL, seconds)
+
     async def round(self, seconds: float, progress: Callable[[str], None]) -> None:
         """Measure each contestant once with each number of connections."""
         for result, visitors in self.pairs:
             for number in CONNECTIONS:
                 if not result.error:
                     progress(f"{result.contestant.name}, {number} connections")
-                    await self._turn(result, visitors, number, seconds)
+                    turn = await self._turn(result, visitors, number, seconds)
+                    if turn is not None:
+                        result.turns.setdefault(number, []).append(turn)
 
     async def _turn(
         self, result: Result, visitors: Visitors, number: int, seconds: float
-    ) -> None:
+    ) -> Turn | None:
         server = self.server
         try:
             async with connections(server.port, number) as opened:
                 await visitors.write(opened, 0.0)  # each has a session from here on
-                turn = Turn(
+                return Turn(
                     await sampled(server, visitors.bare(opened, seconds)),
                     await sampled(server, visitors.read(opened, seconds)),
                     await sampled(server, visitors.write(opened, seconds)),
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
             result.error = str(error)
-        else:
-            result.turns.setdefault(number, []).append(turn)
+            return None
 
 
 async def measure(
@@ -130,12 +141,10 @@ async def _rounds(
             def tell(what: str, done: int = done) -> None:
                 progress(f"peers: {what}", done, size.total)
 
-            await entry.round(size.seconds / (1 if turn else 2), tell)
-        if turn == 0:  # it warmed up
-            for entry in entries:
-                for result, _ in entry.pairs:
-                    for turns in result.turns.values():
-                        turns.pop()
+            if turn == 0:
+                await entry.warm_up(size.warm_up, tell)
+            else:
+                await entry.round(size.seconds, tell)
 
 
 def _allow_files() -> None:

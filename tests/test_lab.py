@@ -80,7 +80,7 @@ def test_a_contestant_that_does_not_do_it_is_an_error(wrong):
         peer = Peer("Tornado", (Contestant("other", {read!r}, {write!r}),), "memory://")
         contest.peers = lambda only: [peer]
         with tempfile.TemporaryDirectory() as folder:
-            size = contest.Size(1, 1, 0.01)
+            size = contest.Size(1, 1, 0.01, 0.01)
             found = contest.measure((), size, Path(folder), lambda *_: None)
             print(table(standings(asyncio.run(found)), 16))
     """
@@ -116,18 +116,23 @@ def test_express_is_a_goal():
         def turn(processor):
             return Turn(*(Sample(processor, 1.0, 1.0, 1.0, 1.0) for _ in range(3)))
 
-        names = ("tornado_sessions, Redis", "express-session, connect-redis")
+        took = {
+            "tornado_sessions, Redis": 300,
+            "tornado_sessions, Redis, uvloop": 500,
+            "express-session, connect-redis": 400,
+        }
         found = {}
-        for name, processor in zip(names, (300, 400)):
+        for name, processor in took.items():
             peer = peers([name])[0]
             turns = {number: [turn(processor)] for number in (1, 16, 128)}
             found[name] = Result(peer, peer.contestants[0], turns)
         print(table(express_cost.rows(found)))
-        found[names[1]].error = "install Node.js"
+        found["express-session, connect-redis"].error = "install Node.js"
         print(table(express_cost.rows(found)))
     """
     output = run("-c", textwrap.dedent(script))
     assert len(re.findall(r"0\.75 × .* yes +\|$", output, re.MULTILINE)) == 3
+    assert len(re.findall(r"1\.25 × .* no +\|$", output, re.MULTILINE)) == 3
     assert re.search(r"connect-redis: install Node.js +\| not measured", output)
 
 
