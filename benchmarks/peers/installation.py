@@ -38,12 +38,14 @@ class Environment:
         return self.directory / "bin" / "python"
 
     async def install(self) -> None:
-        """Make it, unless it is there with these requirements.
+        """Make it, unless it is there with these requirements and by this very Python.
+
+        Two builds of one version differ by a quarter in what they take for the same.
 
         Raises:
             NotThereError: It could not be made.
         """
-        wanted = "\n".join(self.requirements)
+        wanted = "\n".join((sys.version, *self.requirements))
         if _holds(self.directory, wanted):
             return
         shutil.rmtree(self.directory, ignore_errors=True)
