@@ -182,9 +182,11 @@ def _sweeps(sweeps: dict[str, dict[str, float]]) -> Growth:
         across="sessions in the store",
         says=(
             f"{'; '.join(parts)}. Memory and SQLite look at the index of expiry alone, "
-            "so what is alive costs nothing; files have no such index and are read one "
-            "by one. The sweeper deletes in slices and gives way between two of them. "
-            "Redis and MongoDB delete by their own clock."
+            "so what is alive costs nothing. Files have no such index: each has its time "
+            "looked at, and what is over is read and removed, which is the work of the "
+            "file system, and more of it once its caches are too small. The sweeper "
+            "deletes in slices and gives way between two of them. Redis and MongoDB "
+            "delete by their own clock."
         ),
         lines=tuple(
             Line(name, (Point(found["sessions"], exactly(_each(found))),))
