@@ -133,9 +133,9 @@ class SharingStore(MemoryStore):
 
     def __init__(self, place, **options):
         super().__init__(**options)
-        self._shards, self._expiry, self._principals = self.places.setdefault(
-            place, (self._shards, self._expiry, self._principals)
-        )
+        mine = (self._shards, self._expiry, self._principals, self._listeners)
+        shared = self.places.setdefault(place, mine)
+        self._shards, self._expiry, self._principals, self._listeners = shared
 
     async def clear(self):
         for shard in self._shards:
