@@ -260,6 +260,9 @@ class Load:
         self.tabs = [Tab(person) for person in self.people for _ in range(tabs)]
         self._suits = suits
         self._tasks = []
+        self._asking = 0
+        self._may_ask = asyncio.Event()
+        self._may_ask.set()
 
     async def open(self):
         """Use the store once: what it needs for good is there from then on."""
@@ -290,11 +293,24 @@ class Load:
 
     async def ask(self, browser, path, body=None, by=None):
         """Make a request that counts in the phase in which it began."""
+        await self._may_ask.wait()
         tally, start = self.tally, time.monotonic()
+        self._asking += 1
         status, content = await browser.fetch(path, body)
+        self._asking -= 1
         wait = time.monotonic() - start
         tally.add(by, status, wait)
         return status, content
+
+    async def objects(self):
+        """Return what `objects` does while nobody asks, and no answer is noted."""
+        self._may_ask.clear()
+        await self.until(lambda: not self._asking)
+        self.phase()
+        try:
+            return objects()
+        finally:
+            self._may_ask.set()
 
     def phase(self):
         """Begin a new phase; return its tally."""
