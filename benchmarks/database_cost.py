@@ -16,7 +16,7 @@ from benchmarks.report import Progress, Row, missing
 Round: TypeAlias = "dict[str, float]"
 """Microseconds above the bare handler by path, and those of the bare handler."""
 
-FULL = Size(servers=4, rounds=30, requests=12)
+FULL = Size(servers=12, rounds=30, requests=12)
 QUICK = Size(servers=1, rounds=2, requests=5)
 
 

@@ -2,7 +2,7 @@
 
 They are measured twice. As fast as they can, each answer waits for all the others, so
 what is seen is the processor time of 128 requests. At half of the rate that the server
-sustains, what is seen is a request by itself and what gets in its way.
+sustains like that, fewer requests are under way at once, so fewer share a round trip.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Size:
         return self.servers * self.rounds
 
 
-FULL = Size(servers=3, rounds=8, seconds=1.0)
+FULL = Size(servers=8, rounds=12, seconds=1.0)
 QUICK = Size(servers=1, rounds=1, seconds=0.1)
 
 
@@ -58,6 +58,8 @@ class Round:
     """Requests a second, where they were paced."""
     paced: Slowest
     busy: Slowest
+    in_use: dict[str, float]
+    """Per cent of its core that the server used, where they were paced, by path."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,29 @@ async def _round(crowd: Crowd, seconds: float) -> Round:
     rate = min(map(len, busy.values())) / seconds / 2
     for one in crowd.paced:
         one.interval = _VISITORS / rate
-    paced = {path: await _in_their_time(crowd.paced, path, seconds) for path in _PATHS}
+    paced: Slowest = {}
+    in_use: dict[str, float] = {}
+    for path in _PATHS:
+        async with _in_use(crowd.signed[0], in_use, path):
+            paced[path] = _slowest(await _in_their_time(crowd.paced, path, seconds))
     return Round(
         trip=1000 * (median(with_trip) - median(without)),
         rate=rate,
-        paced={path: _slowest(took) for path, took in paced.items()},
+        paced=paced,
         busy={path: _slowest(took) for path, took in busy.items()},
+        in_use=in_use,
     )
+
+
+@asynccontextmanager
+async def _in_use(
+    visitor: Connection, shares: dict[str, float], path: str
+) -> AsyncIterator[None]:
+    """Note in *shares* how much of its core the server uses meanwhile."""
+    used, began = int(await visitor.get("/processor-time")), time.perf_counter_ns()
+    yield
+    used = int(await visitor.get("/processor-time")) - used
+    shares[path] = 100 * used / (time.perf_counter_ns() - began)
 
 
 async def _asked(
@@ -149,6 +167,7 @@ def _rows(rounds: Sequence[Round]) -> list[Row]:
     return [
         Row("L1", "one round trip to Redis", middle(rounds, _trip), "ms"),
         Row("L1", f"{_VISITORS} connections, paced", rate, "/s"),
+        *(_row_of_use(rounds, path) for path in _PATHS),
         *_rows_of(rounds, "paced", lambda one: one.paced),
         *_rows_of(rounds, "as fast as they can", lambda one: one.busy),
     ]
@@ -156,6 +175,12 @@ def _rows(rounds: Sequence[Round]) -> list[Row]:
 
 def _trip(one: Round) -> float:
     return one.trip
+
+
+def _row_of_use(rounds: Sequence[Round], path: str) -> Row:
+    kind = f"redis://, {_KINDS[path]}" if path in _KINDS else "bare handler"
+    in_use = middle(rounds, lambda one: one.in_use[path])
+    return Row("L1", f"paced: {kind}, the server's core is in use", in_use, "%")
 
 
 def _rows_of(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,25 @@ def test_encryption_is_measured():
     rows = benchmarks("--only", "S9").splitlines()
     units = re.findall(r"^\| S9 .* -?[\d.]+ (µs|×) +\|", "\n".join(rows), re.MULTILINE)
     assert units == ["µs", "×"] * 6
+
+
+@pytest.mark.slow
+def test_instructions_of_the_processor():
+    """P3: valgrind counts them, and a session in memory takes a fifth of a request more."""
+    if shutil.which("valgrind") is None:
+        pytest.skip("install valgrind to count instructions of the processor")
+    command = "-m benchmarks.machine_instructions memory:// /bare /read"
+    result = subprocess.run(
+        [sys.executable, *command.split(), "--connections", "1", "--requests", "50"],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    counted = re.findall(r"^(/\w+): ([\d.]+) thousand", result.stdout, re.MULTILINE)
+    takes = {path: float(thousands) for path, thousands in counted}
+    assert 1.05 * takes["/bare"] < takes["/read"] < 1.4 * takes["/bare"]
 
 
 @pytest.mark.parametrize(("part", "scheme"), [("redis", "redis"), ("mongo", "mongodb")])
