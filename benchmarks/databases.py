@@ -90,6 +90,24 @@ MONGO = Database(
 )
 
 
+DATABASES = {database.scheme: database for database in (REDIS, MONGO)}
+"""Those that a command line names."""
+
+
+@asynccontextmanager
+async def place_of(store: str) -> AsyncIterator[str]:
+    """Give the URL of *store*: one already, or the name of a database to start.
+
+    Raises:
+        NotThereError: The server or its driver is not installed.
+    """
+    if store not in DATABASES:
+        yield store
+        return
+    async with running(DATABASES[store]) as url:
+        yield url
+
+
 @asynccontextmanager
 async def running(database: Database) -> AsyncIterator[str]:
     """Start *database* on a free port, with an empty directory; gives its URL.

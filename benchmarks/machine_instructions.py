@@ -1,8 +1,8 @@
 """Counts a request, where others time it: ``python -m benchmarks.machine_instructions``.
 
 Valgrind runs the server of the benchmarks and counts the instructions of the processor.
-No other program changes the count, so it tells of half a per cent, where a clock needs
-hundreds of rounds for five. It knows nothing of the kernel, nor of how long an instruction
+No other program changes the count: a second run gives the same to one per cent, for which
+a clock needs hundreds of rounds. It knows nothing of the kernel, nor of how long an instruction
 takes; ``python -m benchmarks`` tells what a request takes in all.
 """
 
@@ -16,13 +16,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.databases import NotThereError, running
+from benchmarks.databases import DATABASES, NotThereError, place_of
 from benchmarks.load import connections, everybody
 from benchmarks.process import started
-from benchmarks.profile_requests import DATABASES, begins
+from benchmarks.profile_requests import begins
 
 _REFERENCES = re.compile(r"I +refs: +([\d,]+)")
 
@@ -46,22 +45,13 @@ async def measure(options: argparse.Namespace) -> AsyncIterator[tuple[str, float
     Raises:
         NotThereError: A database or valgrind is missing; says what to install.
     """
-    async with _place(options.store) as url:
+    async with place_of(options.store) as url:
         for path in options.paths:
-            number, each = options.connections, options.requests // options.connections
+            number = options.connections
+            each = max(1, options.requests // number)
             some = await _counted(url, path, number, each)
             more = await _counted(url, path, number, 3 * each)
             yield path, (more - some) / (2 * each * number) / 1000
-
-
-@asynccontextmanager
-async def _place(store: str) -> AsyncIterator[str]:
-    """Start the database, if *store* is the name of one; give the URL."""
-    if store not in DATABASES:
-        yield store
-        return
-    async with running(DATABASES[store]) as url:
-        yield url
 
 
 async def _counted(url: str, path: str, visitors: int, requests: int) -> int:

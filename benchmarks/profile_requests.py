@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from benchmarks.databases import MONGO, REDIS, cores, running
+from benchmarks.databases import DATABASES, cores, place_of
 from benchmarks.load import Connection, connections, everybody
 from benchmarks.notes import Function
 from benchmarks.process import server
@@ -34,7 +34,6 @@ class Note(NamedTuple):
 Added: TypeAlias = "dict[Function, Note]"
 _NOTHING = Note(0, 0, 0)
 
-DATABASES = {database.scheme: database for database in (REDIS, MONGO)}
 _BEGINS = {"/handwritten": "/handwritten", "/encrypted": "/encrypted/write"}
 _PLACES = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
 
@@ -68,13 +67,11 @@ def arguments() -> argparse.Namespace:
 async def noted(options: argparse.Namespace) -> dict[str, Added]:
     """Return what each path adds to the one that it is compared with."""
     async with AsyncExitStack() as stack:
-        core, url = stack.enter_context(cores()), options.store
-        more: tuple[str, ...] = ()
-        if url in DATABASES:
-            url = await stack.enter_async_context(running(DATABASES[url]))
-            more = ("--handwritten", url)
+        core = stack.enter_context(cores())
+        url = await stack.enter_async_context(place_of(options.store))
+        more = ["--handwritten", url] if options.store in DATABASES else []
         if any("/encrypted" in path for path in options.paths):
-            more += ("--encrypted",)
+            more += ["--encrypted"]
         port = await stack.enter_async_context(server("--store", url, *more, *core))
         crowd = connections(port, options.connections)
         visitors = await stack.enter_async_context(crowd)

@@ -95,10 +95,10 @@ def test_encryption_is_measured():
 
 @pytest.mark.slow
 def test_instructions_of_the_processor():
-    """P3: valgrind counts them, and a session in memory takes a fifth of a request more."""
+    """P3: what valgrind counts for a read is at most twice that of get_signed_cookie."""
     if shutil.which("valgrind") is None:
         pytest.skip("install valgrind to count instructions of the processor")
-    command = "-m benchmarks.machine_instructions memory:// /bare /read"
+    command = "-m benchmarks.machine_instructions memory:// /bare /signed-cookie /read"
     result = subprocess.run(
         [sys.executable, *command.split(), "--connections", "1", "--requests", "50"],
         check=True,
@@ -107,9 +107,10 @@ def test_instructions_of_the_processor():
         text=True,
         timeout=240,
     )
-    counted = re.findall(r"^(/\w+): ([\d.]+) thousand", result.stdout, re.MULTILINE)
+    counted = re.findall(r"^(/[\w-]+): ([\d.]+) thousand", result.stdout, re.MULTILINE)
     takes = {path: float(thousands) for path, thousands in counted}
-    assert 1.05 * takes["/bare"] < takes["/read"] < 1.4 * takes["/bare"]
+    signed = takes["/signed-cookie"] - takes["/bare"]
+    assert 0 < takes["/read"] - takes["/bare"] <= 2 * signed
 
 
 @pytest.mark.parametrize(("part", "scheme"), [("redis", "redis"), ("mongo", "mongodb")])
