@@ -11,6 +11,7 @@ from httpkit import serving, ticket_in
 from httpkit_stores import (
     PATIENCE,
     AsyncStore,
+    FakeClock,
     Gate,
     marked_slow,
     on_both_paths,
@@ -32,6 +33,11 @@ async def login(site, principal="alice"):
     visitor = site.visitor()
     await visitor.get(f"/acts?set=k:v&login={principal}")
     return visitor
+
+
+def begin_session(handler):
+    """Change a session before the handshake is answered."""
+    handler.session["begun"] = True
 
 
 @asynccontextmanager
@@ -203,11 +209,16 @@ async def test_two_processes(name, tmp_path):
 
 
 class Silent(AsyncStore):
-    """Tells of nothing by itself: a database whose news can be lost."""
+    """Tells of nothing by itself: a database whose news can be lost.
+
+    Whoever parks an "answer" holds it up after the database has given it.
+    """
 
     def __init__(self, **options):
         super().__init__(**options)
         self.listeners = []
+        self.asked = set()
+        """Handles of which answers have arrived."""
 
     async def listen(self, listener):
         self._fail("listen")
@@ -215,6 +226,12 @@ class Silent(AsyncStore):
         listener.connected()
         await self.before("lost")
         raise StoreError("the connection was lost") from ConnectionError("reset")
+
+    async def load(self, handles):
+        loaded = await super().load(handles)
+        await self.before("answer")
+        self.asked.update(handles)
+        return loaded
 
     async def elsewhere(self, handle):
         """End a session as another process does."""
@@ -254,6 +271,65 @@ async def test_a_database_that_fails_when_it_is_looked_at():
         await until(lambda: store.calls.count("load") >= 2)
         store.failing = set()
         assert await socket.closed() == (POLICY_VIOLATION, "revoked")
+
+
+async def test_an_answer_from_before_the_session_was_stored():
+    """W4, T7: a socket that is opened while others are looked at is not taken for ended."""
+    store = Silent()
+    async with serving(routes(a_socket(prepare=begin_session)), store) as site:
+        store.park("lost")
+        other, visitor = await login(site), site.visitor()
+        stays = await connect(other)
+        stored = store.park("commit")
+        shaking = asyncio.ensure_future(connect(visitor))
+        await stored.arrival()
+        answer = store.park("answer")
+        store.listeners[0].connected()
+        await answer.arrival()
+        stored.open()
+        socket = await soon(shaking)
+        answer.open()
+        looked_at = ticket_in(visitor.cookie).handle
+        await until(lambda: looked_at in store.asked)
+        assert await socket.say("read begun") is True
+        assert await stays.say("who") == "alice"
+
+
+async def test_a_connection_that_was_lost_again():
+    """W4: what ended after an answer was given is found, though that comes only later."""
+    store = Silent()
+    async with serving(routes(a_socket()), store) as site:
+        store.park("lost")
+        visitor = await login(site)
+        socket = await connect(visitor)
+        answer = store.park("answer")
+        store.listeners[0].connected()
+        await answer.arrival()
+        await store.elsewhere(ticket_in(visitor.cookie).handle)
+        store.listeners[0].connected()
+        answer.open()
+        assert await socket.closed() == (POLICY_VIOLATION, "revoked")
+
+
+async def test_a_life_that_was_extended_behind_an_answer():
+    """W4, E1: an answer that comes after the end of the life that it tells of is old."""
+    clock = FakeClock()
+    store = Silent(clock=clock)
+    async with serving(routes(a_socket()), store) as site:
+        store.park("lost")
+        visitor = await login(site)
+        socket = await connect(visitor)
+        idle_timeout = site.manager.config.idle_timeout
+        answer = store.park("answer")
+        store.listeners[0].connected()
+        await answer.arrival()
+        clock.advance(idle_timeout - 1)
+        await visitor.get("/acts?touch=k")
+        clock.advance(2)
+        store.asked.clear()
+        answer.open()
+        await until(lambda: store.asked)
+        assert await socket.say("who") == "alice"
 
 
 async def test_an_end_during_the_handshake():

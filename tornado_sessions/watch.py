@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from tornado_sessions.coalescer import MAX_BATCH
@@ -147,7 +147,7 @@ class Watch:
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.missed = watcher.on_end is None
-        self._doubt(list(self._watchers))
+        self._doubt([handle for handle in self._watchers if self._armed(handle)])
 
     # -- listening ---------------------------------------------------------------
 
@@ -199,33 +199,44 @@ class Watch:
 
     async def _look(self) -> None:
         while self._doubtful:
+            # They are off the list before they are looked at: whatever gives rise to a
+            # doubt from now on may have happened after the answer was given.
             handles = list(islice(self._doubtful, MAX_BATCH))
-            try:
-                loaded = await self._link.look(handles)
-            except StoreError as error:
-                log.warning("watched sessions could not be looked at: %s", error)
-                loaded = [error] * len(handles)
-            failed = False
-            for handle, one in zip(handles, loaded, strict=True):
-                self._doubtful.pop(handle, None)
-                if isinstance(one, BaseException):
-                    failed = True
-                    self._doubtful[handle] = None  # at the end: others go first
-                else:
-                    self._judge(handle, one)
-            if failed:
+            for handle in handles:
+                del self._doubtful[handle]
+            if await self._failed_to_look(handles):
                 await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))
 
-    def _judge(self, handle: str, record: Record | None) -> None:
-        now = self._link.store.clock()
-        for watcher in self._watchers.get(handle, ()):
-            if watcher.on_end is None:
-                continue
+    async def _failed_to_look(self, handles: list[str]) -> bool:
+        asked_at = self._link.store.clock()
+        loaded: Sequence[Record | BaseException | None]
+        try:
+            loaded = await self._link.look(handles)
+        except StoreError as error:
+            log.warning("watched sessions could not be looked at: %s", error)
+            loaded = [error] * len(handles)
+        failed = False
+        for handle, one in zip(handles, loaded, strict=True):
+            if isinstance(one, BaseException):
+                failed = True
+                self._doubtful[handle] = None  # at the end: others go first
+            else:
+                self._judge(handle, one, asked_at)
+        return failed
+
+    def _judge(self, handle: str, record: Record | None, asked_at: float) -> None:
+        for watcher in self._armed(handle):
             if record is not None:
                 self._note_life(watcher, record.meta)
-            if record is None or now >= watcher.expires_at:
-                self.ended(handle, _reason(watcher, now))
+            # One that expired since then may have been extended before: its timer asks.
+            if record is None or asked_at >= watcher.expires_at:
+                self.ended(handle, _reason(watcher, self._link.store.clock()))
                 return  # the others have been told, too
+
+    def _armed(self, handle: str) -> list[Watcher]:
+        """Return who can be told. Others may wait for a session yet to be stored."""
+        watchers = self._watchers.get(handle, ())
+        return [watcher for watcher in watchers if watcher.on_end is not None]
 
     # -- the clocks --------------------------------------------------------------
 
