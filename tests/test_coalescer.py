@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import time
+from contextvars import ContextVar
 
 import pytest
 
-from tornado_sessions.coalescer import MAX_BATCH, Coalescer
+from tornado_sessions.coalescer import MAX_BATCH, Callback, Coalescer
 from tornado_sessions.errors import CodecError, StoreError
 
 
@@ -316,6 +317,18 @@ async def test_a_batch_that_was_cancelled_before_it_began():
     assert backend.batches == [[1, 2]]
 
 
+async def test_drain_does_what_such_a_batch_would_have_done():
+    """F4, F5: what is left in the queue is carried out, not waited for."""
+    backend = Backend()
+    calls = coalescer(backend)
+    answer = calls.submit(1)
+    (about_to_start,) = calls._running
+    about_to_start.cancel()
+    await turns()
+    await bounded(calls.drain())
+    assert answer.result() == 2
+
+
 async def test_drain_waits_for_everything():
     """F4, F5: after `drain` nothing is queued or under way."""
     backend = Backend(open_gate=False)
@@ -329,3 +342,42 @@ async def test_drain_waits_for_everything():
     await bounded(drained)
     assert all(answer.done() for answer in answers)
     assert len(backend.batches) == 2
+
+
+async def test_answers_told_to_functions():
+    """F5: one that fails is reported to the event loop, and harms no neighbour."""
+    visitor = ContextVar("visitor", default=None)
+    told, reported = [], []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def tell(answer):
+        told.append((visitor.get(), answer))
+        if answer == 2:
+            raise RuntimeError("a handler failed")
+
+    calls = coalescer(Backend())
+    broken = CodecError("cannot be read")
+    for item in (1, broken, 3):
+        visitor.set(item)
+        calls.put(item, Callback(tell))
+    visitor.set(None)
+    assert told == []
+    assert await bounded(calls.submit(4)) == 8
+    assert told == [(1, 2), (broken, broken), (3, 6)]
+    assert [str(error) for error in reported] == ["a handler failed"]
+
+
+async def test_an_answer_told_to_a_function_comes_once(advance):
+    """F1, F5: what is too late is told so by its deadline, and not what comes after it."""
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend)
+    told = []
+    calls.put(1, Callback(told.append))
+    await turns()
+    calls.put(2, Callback(told.append))
+    await advance(6)
+    backend.gate.set()
+    await bounded(calls.drain())
+    assert [type(answer) for answer in told] == [StoreError, StoreError]
+    assert backend.batches == [[1]]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -21,11 +22,55 @@ MAX_BATCH = 256
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+class Answer(Protocol[R_contra]):
+    """What an answer is put into: a future, or a `Callback`."""
+
+    def done(self) -> bool:
+        """Tell whether nobody waits for it any more."""
+
+    def set_result(self, result: R_contra, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take the error in its place."""
+
+
+class Callback(Generic[R]):
+    """Has an answer go to a function at once, where a future would take a turn more.
+
+    Args:
+        then: Called with the answer or the error, in the context of who made this. What
+            it raises goes to the event loop's exception handler.
+    """
+
+    __slots__ = ("_context", "_done", "_then")
+
+    def __init__(self, then: Callable[[R | Exception], None]) -> None:
+        self._then = then
+        self._context = copy_context()
+        self._done = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: R | Exception, /) -> None:
+        self._done = True
+        try:
+            self._context.run(self._then, result)
+        except Exception as error:
+            # Not which function it is: what is bound to it may hold secrets.
+            failure = {"message": "who waited for an answer failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(failure)
+
+    set_exception = set_result
 
 
 class _Waiting(msgspec.Struct, Generic[T, R]):  # made in C: one for each call
     item: T
-    answer: asyncio.Future[R]
+    answer: Answer[R]
     deadline: float
 
 
@@ -61,21 +106,26 @@ class Coalescer(Generic[T, R]):
 
     def submit(self, item: T) -> asyncio.Future[R]:
         """Return a future for the answer to *item*; cancelling it harms nobody else."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.put(item, answer)
+        return answer
+
+    def put(self, item: T, answer: Answer[R]) -> None:
+        """Have *answer* take what comes of *item*, in a later turn."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[R] = loop.create_future()
         deadline = loop.time() + self._timeout
         self._queue.append(_Waiting(item, answer, deadline))
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._on_deadline)
         if self._starting is None or self._starting.done():
             self._start(loop)
-        return answer
 
     async def drain(self) -> None:
         """Wait until nothing is queued or under way."""
         while self._queue or self._running:
-            queued = [one.answer for one in self._queue]
-            await asyncio.wait([*self._running] or queued)
+            if self._starting is not None and self._starting.done():  # see `_start`
+                self._start(asyncio.get_running_loop())
+            await asyncio.wait([*self._running])
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

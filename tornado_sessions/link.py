@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from tornado.process import task_id
 
-from tornado_sessions.coalescer import Coalescer, too_late
+from tornado_sessions.coalescer import Callback, Coalescer, too_late
 from tornado_sessions.deadline import within
 from tornado_sessions.errors import (
     CodecError,
@@ -32,6 +32,9 @@ from tornado_sessions.stores.base import (
 
 log = logging.getLogger("tornado_sessions")
 T = TypeVar("T")
+
+Answered: TypeAlias = "Outcome | Exception"
+"""What became of a change, or its error: see `outcome_of`."""
 
 
 class StoreLink:
@@ -118,22 +121,23 @@ class StoreLink:
             await self.open()
         if self.store.immediate:
             outcomes = await self._within("commit", self.store.commit(changes))
-            return [_raised(one) for one in outcomes]
+            return [outcome_of(one) for one in outcomes]
         if len(changes) > 1:
-            return [_raised(one) for one in await self.attempt(changes)]
+            return [outcome_of(one) for one in await self.attempt(changes)]
         try:
             return [await self._commits.submit(change) for change in changes]
         except Exception as error:
-            return [_raised(error)]
+            return [outcome_of(error)]
 
-    def submit(self, change: Change) -> asyncio.Future[Outcome] | None:
-        """Return a future for the outcome of *change*, as `commit` without a coroutine.
+    def commit_soon(self, change: Change, then: Callable[[Answered], None]) -> bool:
+        """Have *then* called with the outcome of *change*; as `commit`, without a task.
 
-        None if the store takes no batches, or is yet to be opened: then `commit` it.
+        False if the store takes no batches, or is yet to be opened: then `commit` it.
         """
         if self.store.immediate or self._loop is not asyncio.get_running_loop():
-            return None
-        return self._commits.submit(change)
+            return False
+        self._commits.put(change, Callback(then))
+        return True
 
     async def attempt(
         self, changes: Sequence[Change]
@@ -231,17 +235,8 @@ def _readable(loaded: Loaded | BaseException) -> Record | CodecError | None:
     return loaded
 
 
-def outcome_of(answer: asyncio.Future[Outcome]) -> Outcome:
-    """Return what a future of `StoreLink.submit` came to, or raise as `commit` does."""
-    try:
-        return answer.result()
-    except asyncio.CancelledError:
-        raise StoreError("the server stopped during the commit") from None
-    except Exception as error:
-        return _raised(error)
-
-
-def _raised(outcome: Outcome | BaseException) -> Outcome:
+def outcome_of(outcome: Outcome | BaseException) -> Outcome:
+    """Return *outcome*, or raise the error in its place as `StoreLink.commit` does."""
     if not isinstance(outcome, BaseException):
         return outcome
     if isinstance(outcome, Exception) and not isinstance(outcome, SessionError):

@@ -14,7 +14,7 @@ from tornado_sessions.cookie import CookieDue
 from tornado_sessions.ending import Ending
 from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events
-from tornado_sessions.link import StoreLink, outcome_of
+from tornado_sessions.link import Answered, StoreLink, outcome_of
 from tornado_sessions.plan import Plan, Planner
 from tornado_sessions.renewal import new_epoch
 from tornado_sessions.session import NO_INTENTS, UNDECODABLE, Session
@@ -94,9 +94,8 @@ class Settlement:
         """
         alone = len(plan.changes) == 1 and not self._may_be_too_many(plan)
         if alone and not plan.muted:
-            answer = self._link.submit(plan.changes[0])
-            if answer is not None:
-                answer.add_done_callback(partial(self._answered, plan, then))
+            answered = partial(self._answered, plan, then)
+            if self._link.commit_soon(plan.changes[0], answered):
                 return
         self._in_task(self.perform(plan), then)
 
@@ -104,12 +103,7 @@ class Settlement:
         """Tell whether somebody logs in, and the number of their sessions is limited."""
         return plan.login and self._ending.most is not None
 
-    def _answered(
-        self,
-        plan: Plan,
-        then: Told,
-        answer: asyncio.Future[Outcome],
-    ) -> None:
+    def _answered(self, plan: Plan, then: Told, answer: Answered) -> None:
         rest = None
         try:
             try:
