@@ -332,6 +332,12 @@ async def test_a_life_that_was_extended_behind_an_answer():
         assert await socket.say("who") == "alice"
 
 
+def has_looked(site):
+    """Tell whether the sessions were looked at that were watched when listening began."""
+    looking = site.manager.watch._looking
+    return looking is not None and looking.done()
+
+
 async def test_an_end_during_the_handshake():
     """W1: a session that ends after it was loaded and before the 101 is noticed."""
     handler = a_socket()
@@ -339,6 +345,7 @@ async def test_an_end_during_the_handshake():
     async with serving(routes(handler), store) as site:
         visitor = await login(site)
         await connect(visitor)  # so that this process listens
+        await until(lambda: has_looked(site))  # which takes a load
         gate = store.park("load")
 
         shaking = asyncio.ensure_future(connect(visitor))
