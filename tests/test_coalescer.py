@@ -381,3 +381,68 @@ async def test_an_answer_told_to_a_function_comes_once(advance):
     await bounded(calls.drain())
     assert [type(answer) for answer in told] == [StoreError, StoreError]
     assert backend.batches == [[1]]
+
+
+async def test_a_function_that_meets_a_cancelled_future(advance):
+    """F5: its error is nobody else's, whether it is told in time or too late."""
+    reported = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def look_at_a_cancelled_future(_):
+        future = loop.create_future()
+        future.cancel()
+        future.result()
+
+    calls = coalescer(Backend(), timeout=0.5)
+    calls.put(1, Callback(look_at_a_cancelled_future))
+    assert await bounded(calls.submit(2)) == 4
+    calls.put(3, Callback(look_at_a_cancelled_future))
+    late = calls.submit(4)
+    await advance(0.6)
+    assert isinstance(late.exception(), StoreError)
+    assert [type(error) for error in reported] == [asyncio.CancelledError] * 2
+    assert not calls._running
+    answer = calls.submit(5)
+    await turns(10)
+    assert answer.result() == 10
+
+
+async def test_who_is_told_of_a_deadline_may_ask_for_more(advance):
+    """F1, F5: the others are told at their own time, and no timer or task is left."""
+    reported, told = [], []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    backend = Backend(open_gate=False)
+    calls = coalescer(backend, parallel=4, timeout=0.5)
+    calls.put(1, Callback(lambda _: calls.put(9, Callback(told.append))))
+    await turns()
+    late = calls.submit(2)
+    await turns()
+    await advance(0.3)
+    later = calls.submit(3)
+    await advance(0.25)
+    assert late.done()
+    assert not later.done()
+    backend.gate.set()
+    await turns(10)
+    assert (later.result(), told) == (6, [18])
+    await bounded(calls.drain())
+    timers = [handle for handle in loop._scheduled if not handle.cancelled()]
+    assert not [handle for handle in timers if handle._callback == calls._on_deadline]
+    assert (reported, calls._running) == ([], {})
+
+
+async def test_who_is_told_while_a_batch_is_put_together_may_ask_for_more(advance):
+    """F5: a loop that was held up tells who is late, and sends the rest in their order."""
+    reported, told = [], []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    backend = Backend()
+    calls = coalescer(backend, parallel=4, timeout=0.5)
+    calls.put(0, Callback(lambda _: calls.put(1000, Callback(told.append))))
+    calls._queue[0].deadline = loop.time() - 1  # late when its batch begins
+    answers = [calls.submit(number) for number in range(1, 300)]
+    await turns(20)
+    assert [answer.result() for answer in answers] == [2 * n for n in range(1, 300)]
+    assert (told, reported, calls._running) == ([2000], [], {})

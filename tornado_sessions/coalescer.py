@@ -60,7 +60,9 @@ class Callback(Generic[R]):
         self._done = True
         try:
             self._context.run(self._then, result)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # as the event loop does with its callbacks
             # Not which function it is: what is bound to it may hold secrets.
             failure = {"message": "who waited for an answer failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(failure)
@@ -173,9 +175,17 @@ class Coalescer(Generic[T, R]):
 
     def _is_over(self, one: _Waiting[T, R], now: float) -> bool:
         """Tell whether *one* has its answer or was cancelled; fail it if it is late."""
-        if one.deadline <= now and not one.answer.done():
+        if one.answer.done():
+            return True
+        if one.deadline > now:
+            return False
+        # In a turn of its own: whoever is told may submit more, and this is no time for it.
+        asyncio.get_running_loop().call_soon(self._fail, one)
+        return True
+
+    def _fail(self, one: _Waiting[T, R]) -> None:
+        if not one.answer.done():
             one.answer.set_exception(too_late(self._name, self._timeout))
-        return one.answer.done()
 
     async def _run(self) -> None:
         loop, task, self._starting = asyncio.get_running_loop(), self._starting, None

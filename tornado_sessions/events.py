@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 log = logging.getLogger("tornado_sessions")
+
+UNDECODABLE = "undecodable"
+"""The reason for which a session ends whose record cannot be read, and that event."""
 
 EventKind: TypeAlias = Literal[
     "created",  # a record was stored for the first time
@@ -79,5 +83,5 @@ class Events:
         for callback in tuple(self._callbacks):
             try:
                 callback(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # of a future that it looked at
                 log.exception("a subscriber failed on the event %r", event.kind)
