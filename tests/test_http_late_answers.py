@@ -153,6 +153,49 @@ async def test_a_successor_that_was_met_late_undoes_no_login(make_store):
         assert (await visitor.get()).body == b'{"k": "1"}'
 
 
+@pytest.mark.parametrize(("data", "code"), [("", 200), ("&set=slow:1", 503)])
+@on_waiting_stores
+async def test_a_successor_undoes_no_login_where_the_store_fails(
+    make_store, data, code
+):
+    """C6 E4 F1: nor where the store cannot be asked whether it is still the one."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, acting(a=gate)) as site:
+        visitor = site.visitor()
+        twin = await left_behind(site, visitor, clock)
+        slow = asyncio.ensure_future(twin.get("/?touch=k&wait=a" + data))
+        await gate.arrival()
+        await visitor.get("/?login=ada")
+        site.store.failing.add("commit")
+        gate.open()
+        answer = await soon(slow)
+        site.store.failing.clear()
+        assert (answer.code, session_cookies(answer)) == (code, [])
+        assert (await visitor.get()).body == b'{"k": "1"}'
+
+
+@on_waiting_stores
+async def test_a_rotation_that_comes_too_late_where_the_store_fails(make_store):
+    """C5 F1: what a request has read is answered, since nothing of it is lost."""
+    gate, clock = Gate(), FakeClock()
+    async with serve(make_store, clock, acting(a=gate)) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        clock.advance(AFTER)
+        slow = asyncio.ensure_future(visitor.twin().get("/?touch=k&wait=a"))
+        await gate.arrival()
+        await visitor.get()
+        loading = site.store.park("load")
+        gate.open()
+        await loading.arrival()
+        site.store.failing.add("load")
+        loading.open()
+        answer = await soon(slow)
+        site.store.failing.clear()
+        assert (answer.code, answer.body) == (200, b'{"k": "1"}')
+        assert session_cookies(answer) == []
+
+
 @on_every_store
 async def test_a_late_successor_is_the_one_of_then(make_store):
     """E4: an answer that took longer than the token lived carries the one after it."""

@@ -160,6 +160,19 @@ async def test_it_can_be_started_again():
         await periodic.stop()
 
 
+def test_a_loop_that_was_closed_during_a_sweep():
+    """T8, F4: the next loop does not wait for what will never end."""
+    sweep = Sweeps("hang")
+    sweeping = sweeper(sweep)
+    first = asyncio.new_event_loop()
+    left = first.create_task(sweeping.run_once())
+    first.run_until_complete(asyncio.sleep(0.01))
+    assert sweep.under_way == 1
+    first.close()
+    del left
+    assert asyncio.run(asyncio.wait_for(sweeping.run_once(), 5)) == 0
+
+
 async def test_a_sweep_by_hand_has_a_deadline():
     """F1, F4: it raises in time, says why, and the next one is not held up."""
     sweep = Sweeps("hang", 3)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
-from tornado_sessions.events import Events, SessionEvent
+from tornado_sessions.events import UNDECODABLE, Events, SessionEvent
 from tornado_sessions.link import StoreLink
-from tornado_sessions.session import NOT_STALE, UNDECODABLE, Session, SessionOwner
+from tornado_sessions.session import NOT_STALE, Session, SessionOwner
 from tornado_sessions.stores.base import Delete, Loaded, Meta, Outcome, Record
 from tornado_sessions.tokens import Verdict, digest, handed_out, judge
 from tornado_sessions.visit import Visit
@@ -47,25 +47,29 @@ class Admission:
         """
         if not tickets:
             return self._new(visit)
+        # Clocks are judged as of now: if the answer takes its time, what it says of a
+        # session that was about to end may no longer be so when it arrives.
+        now = self._owner.now()
         if len(tickets) > 1:
             loaded = await self._link.load([ticket.handle for ticket in tickets])
-            return await self._first_good(tickets, loaded, visit)
+            return await self._first_good(tickets, loaded, now, visit)
         ticket, record = tickets[0], await self._link.load_one(tickets[0].handle)
-        if isinstance(record, Record) and self._is_current(ticket, record.meta):
+        if isinstance(record, Record) and self._is_current(ticket, record.meta, now):
             return self._entered(visit, ticket, record)
-        return await self._first_good(tickets, [record], visit)
+        return await self._first_good(tickets, [record], now, visit)
 
     async def _first_good(
         self,
         tickets: Sequence[Ticket],
         loaded: Sequence[Record | CodecError | None],
+        now: float,
         visit: Callable[[], Visit],
     ) -> Session:
         outdated: list[Record] = []
         doomed: Delete | None = None
         stale = NOT_STALE
         for ticket, record in zip(tickets, loaded, strict=True):
-            judged = self._judged(ticket, record)
+            judged = self._judged(ticket, record, now)
             if isinstance(judged, Delete):
                 doomed = judged
             elif isinstance(record, Record):
@@ -86,7 +90,7 @@ class Admission:
         return Session(self._owner, codec, visit, keyring=keyring)
 
     def _judged(
-        self, ticket: Ticket, record: Record | CodecError | None
+        self, ticket: Ticket, record: Record | CodecError | None, now: float
     ) -> Verdict | Delete | None:
         """Return what *ticket* is to *record*, or the end that this one is due."""
         if record is None:
@@ -96,7 +100,6 @@ class Admission:
             log.warning("dropped the session %s: %s", ticket.handle, record)
             self._events.emit("undecodable", ticket.handle, str(record))
             return Delete(ticket.handle, UNDECODABLE)
-        now = self._owner.now()
         over = self._over(record.meta, now)
         if over is not None:
             return Delete(record.handle, over, record.meta.principal)
@@ -105,11 +108,11 @@ class Admission:
             self._events.emit("refused", record.handle, verdict.value)
         return verdict
 
-    def _is_current(self, ticket: Ticket, meta: Meta) -> bool:
+    def _is_current(self, ticket: Ticket, meta: Meta, now: float) -> bool:
         """Tell in short what holds for most requests; False decides nothing."""
         return (
             ticket.epoch == meta.epoch
-            and self._over(meta, self._owner.now()) is None
+            and self._over(meta, now) is None
             and hmac.compare_digest(digest(ticket.token), meta.token)
         )
 

@@ -81,11 +81,18 @@ class StoreLink:
 
     async def close(self) -> None:
         """Let what is under way end, and close the store. The next use opens again."""
-        if self._loop is asyncio.get_running_loop():
-            await self._loads.drain()
-            await self._commits.drain()
+        await self.drain()
         self._loop = None
         await self.store.close()
+
+    async def drain(self) -> None:
+        """Wait until the store is open, if that has begun, and nothing is under way."""
+        loop, opening = asyncio.get_running_loop(), self._opening
+        if opening is not None and opening.get_loop() is loop:
+            await asyncio.wait([opening])
+        if self._loop is loop:
+            await self._loads.drain()
+            await self._commits.drain()
 
     async def load(self, handles: Sequence[str]) -> list[Record | CodecError | None]:
         """Return the record of each handle; loads of one turn leave together."""

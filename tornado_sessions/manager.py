@@ -23,16 +23,12 @@ from tornado_sessions.errors import (
     ConfigurationError,
     SessionError,
 )
-from tornado_sessions.events import Callback, Events
+from tornado_sessions.events import UNDECODABLE, Callback, Events
 from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
 from tornado_sessions.plan import Plan, Planner, expiry
-from tornado_sessions.session import (
-    UNDECODABLE,
-    Session,
-    aware,
-    checked_principal,
-)
+from tornado_sessions.principal import checked_principal
+from tornado_sessions.session import Session, aware
 from tornado_sessions.settlement import Settlement, Told
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
@@ -142,9 +138,23 @@ class SessionManager:
 
     async def close(self) -> None:
         """Stop the sweeper and close the store. A later use starts it again."""
-        await self._sweeper.stop()
         await self.watch.close()
+        await self._settled()
+        await self._sweeper.stop()  # which an opening may have started
         await self._link.close()
+
+    async def _settled(self) -> None:
+        """Wait for what is under way, and what follows from that: it needs the store."""
+        loop, current = asyncio.get_running_loop(), asyncio.current_task()
+        while True:
+            await self._link.drain()
+            tasks = self._settlement.tasks | self._touching
+            mine = [
+                one for one in tasks if one.get_loop() is loop and one is not current
+            ]
+            if not mine:
+                return
+            await asyncio.wait(mine)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -242,6 +252,7 @@ class SessionManager:
         if known is not None:
             principal = known.meta.principal
             session.doomed = Delete(known.handle, UNDECODABLE, principal)
+            session.doomed_epoch = known.meta.epoch
         session.adopt(None, None)
 
     async def save(self, session: Session) -> None:
@@ -255,8 +266,10 @@ class SessionManager:
         if session.record is None:
             session.adopt(None, None)
             return
-        (record,) = await self._link.load([session.handle])
-        self._admission.readmit(session, record)
+        handle = session.handle
+        (record,) = await self._link.load([handle])
+        if not session.is_new and session.handle == handle:  # else it ended meanwhile
+            self._admission.readmit(session, record)
 
     async def mutate(
         self, session: Session, key: str, fn: Callable[[Any], Any], default: Any
@@ -306,9 +319,8 @@ class SessionManager:
             TypeError: *principal* is no str; ValueError: nobody can have that one.
             StoreError: Some could not be ended; the others have.
         """
-        infos = await self.sessions_of(principal)
-        handles = [info.handle for info in infos if info.handle != keep]
-        return await self._ending.end_all(handles, "revoked", principal)
+        checked_principal(principal)
+        return await self._ending.end_all(principal, "revoked", keep)
 
     async def sweep(self) -> int:
         """Delete the expired records now; return how many it were."""

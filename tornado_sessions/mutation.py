@@ -114,16 +114,23 @@ class Mutation:
             return False
         if outcome is Outcome.GONE:
             self._settlement.dropped(plan)
-        else:  # and nothing else: a login that was asked for is still to come
+        if (
+            session.generation != plan.generation
+        ):  # it has ended meanwhile, for this one
+            return True
+        if outcome is Outcome.APPLIED:  # and nothing else: a login is still to come
             session.rebase_meta(merged_meta(session.record.meta, change.meta))
-            session.note_cookie(plan.due, plan.ticket)
+            session.note_cookie(plan.due, session.ticket)
         session.stored.restore(name, raw)
         return True
 
     async def _reload(self, session: Session, name: str) -> None:
         if session.is_new:
             return
+        generation = session.generation
         (record,) = await self._link.load([session.handle])
+        if session.generation != generation:
+            return
         raw = record.values.get(name) if isinstance(record, Record) else None
         if isinstance(record, Record) and not session.admits(record):
             # Somebody logged in meanwhile: what is theirs is not for this request.

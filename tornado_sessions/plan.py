@@ -37,6 +37,9 @@ class Plan(msgspec.Struct):
     changes: list[Change] = msgspec.field(default_factory=list)
     ticket: Ticket | None = None
     """What the cookie will carry, if it is to be sent."""
+    carried: Ticket | None = None
+    """What it carried when the plan was made; ``record``: what was known then."""
+    record: Record | None = None
     due: CookieDue = CookieDue.KEEP
     has_data: bool = False
     """False if only an extension or a rotation would be lost with this commit."""
@@ -54,6 +57,11 @@ class Plan(msgspec.Struct):
         """True if there is nothing to carry out and nothing to tell."""
         quiet = self.due is CookieDue.KEEP and not self.muted
         return quiet and not self.changes
+
+
+def _plan_of(session: Session, changes: list[Change]) -> Plan:
+    ticket, record = session.ticket, session.record
+    return Plan(session, changes, ticket, ticket, record, generation=session.generation)
 
 
 def expiry(config: SessionConfig, created_at: float, now: float) -> float:
@@ -85,7 +93,7 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan = Plan(session, [], session.ticket, generation=session.generation)
+        plan = _plan_of(session, [])
         plan.dropped = discard
         if session.sealed is not None or session.ended:
             return plan
@@ -125,8 +133,8 @@ class Planner:
         principal = record.meta.principal
         token = record.meta.token if session.outlives_request else None
         change = Apply(record.handle, {name: raw}, (), expect, token, meta, principal)
-        plan = Plan(session, [change], session.ticket, has_data=True)
-        plan.generation = session.generation
+        plan = _plan_of(session, [change])
+        plan.has_data = True
         if self._delivery.due(session, record.meta, meta, now):
             plan.due = CookieDue.SEND
         return plan, change
@@ -142,7 +150,7 @@ class Planner:
         meta, principal = self._extension(record.meta, now), record.meta.principal
         token = record.meta.token
         change = Apply(record.handle, {}, (), {}, token, meta, principal)
-        return Plan(session, [change], session.ticket, generation=session.generation)
+        return _plan_of(session, [change])
 
     # -- a session that no store knows yet ---------------------------------------
 

@@ -7,16 +7,18 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from tornado_sessions.attempts import NO_ATTEMPTS
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
 from tornado_sessions.mapping import ValueMapping
-from tornado_sessions.stores.base import Change, Create, Delete, Meta, Record
+from tornado_sessions.principal import checked_principal
+from tornado_sessions.stores.base import Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
 from tornado_sessions.visit import Visit
@@ -24,12 +26,11 @@ from tornado_sessions.visit import Visit
 if TYPE_CHECKING:
     from tornado_sessions.encryption import Keyring
 
-UNDECODABLE = "undecodable"
 NOT_STALE = ("", 0.0)
 """The handle that an outdated cookie names, and until when it is to write nothing."""
-NO_INTENTS = (False, False, None)
-MAX_PRINCIPAL = 1024
-"""Characters that a principal may have."""
+Intents: TypeAlias = "tuple[str | None, bool, Delete | None]"
+"""Who is to be logged in, whether the token is to be new, and what is to be ended."""
+NO_INTENTS: Intents = (None, False, None)
 
 
 class SessionOwner(Protocol):
@@ -62,13 +63,14 @@ class Session(ValueMapping):
 
     __slots__ = (
         "_codec",
+        "_epoch_at_first",
         "_first",
         "_handle",
         "_keyring",
         "_owner",
         "_persistent",
         "_principal",
-        "attempted",
+        "attempts",
         "cookie_due",
         "doomed",
         "doomed_epoch",
@@ -106,13 +108,14 @@ class Session(ValueMapping):
         self.visit = visit
         self.doomed: Delete | None = None
         self.doomed_epoch = 0
-        self.attempted: frozenset[str] | None = None
+        self.attempts = NO_ATTEMPTS
         self.sealed = None
         self.stale = NOT_STALE
         self.generation = 0
         self.ended = False
         self.outlives_request = False
         self.cookie_due = CookieDue.KEEP
+        self._epoch_at_first = None if ticket is None else ticket.epoch
         self.adopt(record, ticket)
 
     def __repr__(self) -> str:
@@ -196,9 +199,8 @@ class Session(ValueMapping):
 
         It lags behind the real one by 5 % of the idle timeout at most.
         """
-        return aware(
-            self.record.meta.last_seen_at if self.record else self._owner.now()
-        )
+        known = self.record
+        return aware(known.meta.last_seen_at if known else self._owner.now())
 
     @property
     def expires_at(self) -> datetime:
@@ -295,13 +297,29 @@ class Session(ValueMapping):
         return asked or self.stored.touched
 
     @property
-    def intents(self) -> tuple[bool, bool, Delete | None]:
+    def intents(self) -> Intents:
         """What was asked for. A plan that has it sets `NO_INTENTS` instead."""
-        return self.login_pending, self.renewal_pending, self.doomed
+        login = self._principal if self.login_pending else None
+        return login, self.renewal_pending, self.doomed
 
     @intents.setter
-    def intents(self, value: tuple[bool, bool, Delete | None]) -> None:
-        self.login_pending, self.renewal_pending, self.doomed = value
+    def intents(self, value: Intents) -> None:
+        login, self.renewal_pending, self.doomed = value
+        self.login_pending = login is not None
+
+    def resume(self, intents: Intents, generation: int) -> None:
+        """Ask again for *intents*, which failed, beside what was asked for since then.
+
+        Args:
+            intents: What was asked for.
+            generation: When; another life of the session wants no login of an earlier one.
+        """
+        login, renewal, doomed = intents
+        self.doomed = self.doomed or doomed
+        if self.generation == generation:
+            self.renewal_pending |= renewal
+            if login is not None and not self.login_pending:
+                self._principal, self.login_pending = login, True
 
     def first_ticket(self) -> Ticket:
         """Return what a new session begins with, the same each time it is tried."""
@@ -313,6 +331,12 @@ class Session(ValueMapping):
     def began_here(self) -> bool:
         """True if this request stored the session for the first time, or will."""
         return self._first is not None
+
+    @property
+    def brings_own_token(self) -> bool:
+        """True if the token was made by a login, or what else began its epoch, here."""
+        epoch = None if self.ticket is None else self.ticket.epoch
+        return self.began_here or epoch != self._epoch_at_first
 
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
@@ -357,50 +381,33 @@ class Session(ValueMapping):
             self.undecodable(error)
             return self.stored.fresh(name, default)
 
-    def rebase(self, record: Record, ticket: Ticket | None) -> None:
-        """Take *record* as what the store holds, now that the changes are in it."""
+    def rebase(
+        self, record: Record, ticket: Ticket | None, *, dropped: bool = False
+    ) -> None:
+        """Take *record* as what the store holds, now that the changes are in it.
+
+        What was asked for since they were planned is still to come. If data were
+        *dropped*, so is how long the cookie was to live.
+        """
         self.record = record
         self.ticket = ticket
         self.stored.loaded = record.values
         self._handle = record.handle
-        self._principal = record.meta.principal
-        self._persistent = record.meta.persistent
+        if not self.login_pending:
+            self._principal = record.meta.principal
+        if dropped:
+            self._persistent = record.meta.persistent
 
     def rebase_meta(self, meta: Meta) -> None:
         """Take *meta* as what the store holds; the values stay as they were loaded."""
         assert self.record is not None
         self.record = Record(self.record.handle, meta, self.record.values)
 
-    def note_attempt(self, changes: Sequence[Change]) -> None:
-        """Remember what a create that seemed to fail may have stored all the same."""
-        for change in changes:
-            if isinstance(change, Create):
-                self.attempted = (self.attempted or frozenset()) | change.values.keys()
-
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
         """Remember what the response has to do, until a newer token or an end is met."""
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket
-
-
-def checked_principal(principal: str) -> str:
-    """Return *principal* if it can be one.
-
-    Raises:
-        TypeError: It is not a str.
-        ValueError: It is too short or too long, or cannot be encoded.
-    """
-    if not isinstance(principal, str):  # callers need not be type-checked
-        kind = type(principal).__name__
-        raise TypeError(f"the principal must be a str, not {kind}; use str(id)")
-    if not 0 < len(principal) <= MAX_PRINCIPAL:
-        raise ValueError(f"the principal must have 1 to {MAX_PRINCIPAL} characters")
-    try:
-        principal.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the principal holds a lone surrogate") from error
-    return principal
 
 
 def aware(seconds: float) -> datetime:

@@ -8,16 +8,14 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-import msgspec
-
+from tornado_sessions import conflict
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.ending import Ending
 from tornado_sessions.errors import CodecError, StoreError
-from tornado_sessions.events import Events
+from tornado_sessions.events import UNDECODABLE, Events
 from tornado_sessions.link import Answered, StoreLink, outcome_of
 from tornado_sessions.plan import Plan, Planner
-from tornado_sessions.renewal import new_epoch
-from tornado_sessions.session import NO_INTENTS, UNDECODABLE, Session
+from tornado_sessions.session import NO_INTENTS, Session
 from tornado_sessions.stores.base import (
     Apply,
     Change,
@@ -27,7 +25,6 @@ from tornado_sessions.stores.base import (
     Record,
     merged_meta,
 )
-from tornado_sessions.tokens import handed_out
 
 log = logging.getLogger("tornado_sessions")
 
@@ -48,7 +45,8 @@ class Settlement:
         self._planner = planner
         self._events = events
         self._ending = ending
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop forgets them otherwise
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What goes on in the background; the loop forgets them otherwise."""
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Plan and perform what *session* asks for; see `Planner.plan` and `perform`."""
@@ -60,7 +58,7 @@ class Settlement:
             else:
                 await self.perform(plan)
         except BaseException:
-            session.intents = intents
+            session.resume(intents, plan.generation)
             raise
 
     async def perform(self, plan: Plan) -> None:
@@ -123,13 +121,18 @@ class Settlement:
     def _in_task(self, rest: Coroutine[Any, Any, None], then: Told) -> None:
         # Not create_task(): an eager one could be over before its caller is ready.
         task = asyncio.Task(_completed(rest, then), loop=asyncio.get_running_loop())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _failed(self, plan: Plan, error: BaseException) -> None:
         """Raise *error* if something is lost with it."""
-        self._planner.not_extended(plan.session.handle)
-        plan.session.note_attempt(plan.changes)
+        session = plan.session
+        self._planner.not_extended(session.handle)
+        session.attempts = session.attempts.and_of(plan.changes)
+        if session.cookie_due is CookieDue.SEND and not session.brings_own_token:
+            # Others may have replaced it, and the store cannot be asked. If it is still
+            # good, another answer will carry it.
+            session.cookie_due = CookieDue.KEEP
         if plan.has_data or not isinstance(error, StoreError):
             raise error
         # What the visitor sees is true anyway, and the next request tries again.
@@ -178,7 +181,7 @@ class Settlement:
         if change.meta.principal is not None:
             meta["principal"] = change.meta.principal
             meta["authenticated_at"] = change.meta.authenticated_at
-        attempted = plan.session.attempted
+        attempted = plan.session.attempts.names
         if attempted is not None:
             meta["persistent"] = change.meta.persistent
         gone = (attempted or frozenset()) - change.values.keys()
@@ -196,8 +199,11 @@ class Settlement:
         if session.record is not None and session.generation == plan.generation:
             meta = merged_meta(session.record.meta, change.meta)
             values = session.stored.after(change.set, change.unset)
-            session.rebase(Record(change.handle, meta, values), plan.ticket)
-            session.note_cookie(plan.due, plan.ticket)
+            sends = plan.due is CookieDue.SEND
+            ticket = plan.ticket if sends else session.ticket
+            record = Record(change.handle, meta, values)
+            session.rebase(record, ticket, dropped=plan.dropped)
+            session.note_cookie(plan.due, ticket)
         if "principal" in change.meta:
             principal = change.meta["principal"]
             self._events.emit("login", change.handle, None, principal)
@@ -222,18 +228,26 @@ class Settlement:
     # -- somebody else replaced the token first ----------------------------------
 
     async def _apply_again(self, plan: Plan, change: Apply) -> None:
+        try:
+            await self._attempts(plan, change)
+        except BaseException as error:
+            self._failed(plan, error)
+
+    async def _attempts(self, plan: Plan, change: Apply) -> None:
         for _ in range(RENEWALS):
             (record,) = await self._link.load([change.handle])
             if record is None or isinstance(record, CodecError):
                 self.dropped(plan)
                 return
+            conflict.recognize(plan, record)
             if plan.session.outlives_request and not plan.session.admits(record):
                 self.outdated(plan.session)
                 return
-            if self._is_theirs(plan, change, record):
+            if conflict.is_theirs(plan, change, record):
                 await self._begin_apart(plan, change)
                 return
-            change = self._rebuilt(plan, change, record)
+            change = conflict.rebuilt(plan, change, record)
+            plan.changes = [change]  # what is known to have been attempted, if it fails
             (outcome,) = await self._link.commit([change])
             if outcome is Outcome.APPLIED:
                 self.applied(plan, change)
@@ -242,15 +256,6 @@ class Settlement:
                 self.dropped(plan)
                 return
         raise StoreError("the session's token was replaced too often; try again")
-
-    def _is_theirs(self, plan: Plan, change: Apply, record: Record) -> bool:
-        """Tell whether somebody else has logged in on *record* than *change* says."""
-        principal = change.meta.get("principal")
-        return (
-            plan.login
-            and principal != record.meta.principal
-            and not plan.session.admits(record)
-        )
 
     async def _begin_apart(self, plan: Plan, change: Apply) -> None:
         """Log in on a session of its own, with what this request knows (C6).
@@ -261,39 +266,6 @@ class Settlement:
         stored = plan.session.stored.after(change.set, change.unset)
         plan.session.begin_apart(stored)
         await self.perform(self._planner.plan(plan.session))
-
-    def _rebuilt(self, plan: Plan, change: Apply, record: Record) -> Apply:
-        """Return *change* against the token that *record* holds by now.
-
-        A token that was asked for goes on top of one that was only replaced for its
-        age. Otherwise this change gives way to the one that was faster, whose response
-        carries the new token (C5).
-        """
-        known = plan.session.record
-        assert known is not None
-        same_epoch = record.meta.epoch == known.meta.epoch
-        if plan.renews and same_epoch:
-            plan.session.rebase_meta(record.meta)
-            meta, plan.ticket = new_epoch(record, change.meta["last_seen_at"])
-            return msgspec.structs.replace(
-                change, expect_token=record.meta.token, meta={**change.meta, **meta}
-            )
-        plan.due, plan.ticket = CookieDue.KEEP, plan.session.ticket
-        if plan.session.generation == plan.generation:
-            plan.session.cookie_due = CookieDue.KEEP  # it would be an outdated one
-        if same_epoch:
-            plan.session.rebase_meta(record.meta)
-            self._follow_rotation(plan, record)
-        kept = {k: v for k, v in change.meta.items() if k in _NOT_TOKEN}
-        depends = plan.due is CookieDue.SEND or plan.session.outlives_request
-        token = record.meta.token if depends else None
-        return msgspec.structs.replace(change, expect_token=token, meta=kept)
-
-    def _follow_rotation(self, plan: Plan, record: Record) -> None:
-        ticket = plan.session.ticket
-        successor = handed_out(ticket, record.meta) if ticket is not None else None
-        if successor is not None:
-            plan.ticket, plan.due = successor, CookieDue.SEND
 
 
 async def _completed(rest: Coroutine[Any, Any, None], then: Told) -> None:
@@ -306,7 +278,3 @@ async def _completed(rest: Coroutine[Any, Any, None], then: Told) -> None:
         raise
     else:
         then(None)
-
-
-_NOT_TOKEN = frozenset({"last_seen_at", "expires_at", "persistent"})
-"""What is left of a change's meta when its new token gives way."""

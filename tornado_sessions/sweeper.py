@@ -44,7 +44,9 @@ class Sweeper:
         self._sweep = sweep
         self._interval = interval
         self._timeout = timeout
-        self._lock: asyncio.Lock | None = None
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """That of the lock: in one that is gone, somebody may hold it for ever."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -56,7 +58,6 @@ class Sweeper:
         """Begin in the running event loop; the first round comes after one interval."""
         if self.running:
             return
-        self._lock = asyncio.Lock()
         self._task = asyncio.get_running_loop().create_task(self._periodically())
 
     async def stop(self) -> None:
@@ -73,8 +74,9 @@ class Sweeper:
 
     async def run_once(self) -> int:
         """Sweep until nothing is left and return how many records were deleted."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._lock = loop, asyncio.Lock()
         async with self._lock:
             total = 0
             while True:

@@ -88,8 +88,10 @@ class SessionMixin(RequestHandler):
             StoreError: The store failed, and ``session_on_store_error`` is "fail".
         """
         if self._visitor_session is None:
-            self._visitor_session = await self._session_load()
+            session = await self._session_load()
             self._session_ready = True
+            if self._visitor_session is None:  # else somebody else was faster
+                self._visitor_session = session
         return self.session
 
     async def save_session(self) -> None:
@@ -328,7 +330,7 @@ class SessionMixin(RequestHandler):
 
     def _session_conclude(self) -> None:
         """Tell about changes that came after the commit, once all has been done."""
-        if self._session_settled and self._session_is_late():
+        if (self._session_settled or self._finished) and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(_LATE))
 

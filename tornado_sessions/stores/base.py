@@ -131,11 +131,15 @@ class Apply(_ForHandle, frozen=True, gc=False):
 class Delete(_ForHandle, frozen=True, gc=False):
     """End a record; APPLIED if a live one was there, else GONE.
 
-    ``principal`` is a hint, as with `Apply`.
+    ``principal`` is a hint, as with `Apply`. With ``expect_token``, a live record that
+    has another token stays, and that is a CONFLICT. A store that ends it all the same
+    breaks no other promise; only sessions on which somebody logs in, while it is found
+    out which ones are to be ended, end as well.
     """
 
     reason: str = "destroyed"
     principal: str | None = None
+    expect_token: bytes | None = None
 
 
 Change: TypeAlias = Create | Apply | Delete

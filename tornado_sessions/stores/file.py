@@ -204,8 +204,7 @@ class FileStore(Store):
             self._write(name, Record(change.handle, change.meta, dict(change.values)))
             return Outcome.APPLIED
         if record is not None and isinstance(change, Delete):
-            self._end(name, record, change)
-            return Outcome.APPLIED
+            return self._end(name, record, change)
         if not isinstance(record, Record) or isinstance(change, Delete):
             return Outcome.GONE
         return self._apply(name, record, change)
@@ -224,7 +223,10 @@ class FileStore(Store):
             self._principals.add(record.meta.principal, name)
         self._files.write(name, record)
 
-    def _end(self, name: str, record: Loaded, change: Delete) -> None:
+    def _end(self, name: str, record: Loaded, change: Delete) -> Outcome:
+        token = record.meta.token if isinstance(record, Record) else None
+        if token is not None and change.expect_token not in (None, token):
+            return Outcome.CONFLICT
         note = self._ends.begin(change.handle, change.reason)
         try:
             self._files.unlink(name)
@@ -233,6 +235,7 @@ class FileStore(Store):
         # The disk is waited for at the end: each change to a directory after that
         # would wait for what others are having written.
         self._remove(name, record)
+        return Outcome.APPLIED
 
     def _remove(self, name: str, record: Loaded) -> None:
         self._files.remove(name)

@@ -141,6 +141,8 @@ class MemoryStore(Store):
         if kept is None:
             return Outcome.GONE
         if isinstance(change, Delete):
+            if change.expect_token not in (None, kept.meta.token):
+                return Outcome.CONFLICT
             return self._end(kept, change.reason)
         return self._apply(kept.record(), change)
 

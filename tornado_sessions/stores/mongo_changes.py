@@ -36,8 +36,8 @@ Outcomes: TypeAlias = dict[int, "Outcome | Exception"]
 """What became of the changes at some positions of a batch."""
 
 Updates: TypeAlias = dict[int, tuple[Apply, UpdateOne]]
-Deletes: TypeAlias = dict[int, tuple[str, dict[str, Any]]]
-"""Handles, and the note that each is to leave."""
+Deletes: TypeAlias = dict[int, tuple[Delete, dict[str, Any]]]
+"""Ends, and the note that each is to leave."""
 
 _CLOCKS = "the clocks of the servers that write sessions differ; set them"
 _CONFLICT = Outcome.CONFLICT
@@ -74,7 +74,7 @@ class _Requests:
         elif not is_handle(change.handle):
             self.outcomes[at] = Outcome.GONE
         elif isinstance(change, Delete):
-            self.deletes[at] = change.handle, note_of(change, clock)
+            self.deletes[at] = change, note_of(change, clock)
         else:
             self.updates[at] = change, update_of(change, now, clock)
 
@@ -202,9 +202,12 @@ class Changes:
         # One command each, since the answer to many at once is a mere number.
         free = asyncio.Semaphore(_DELETES_AT_ONCE)
 
-        async def delete(handle: str, note: dict[str, Any]) -> Outcome:
+        async def delete(change: Delete, note: dict[str, Any]) -> Outcome:
             async with free:
-                return await self._ends.end(self._collection, handle, note, now)
+                done = await self._ends.end(self._collection, change, note, now)
+                if done is not Outcome.GONE or change.expect_token is None:
+                    return done
+                return _CONFLICT if await self._live([change.handle], now) else done
 
         outcomes = await all_of([delete(*one) for one in deletes.values()])
         return dict(zip(deletes, outcomes, strict=True))

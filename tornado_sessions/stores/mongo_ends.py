@@ -23,7 +23,7 @@ from typing import Any
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.base import Clock, Delete, Outcome
 from tornado_sessions.stores.mongo_calls import answer_of
-from tornado_sessions.stores.mongo_documents import ttl_date
+from tornado_sessions.stores.mongo_documents import meta_value, ttl_date
 from tornado_sessions.stores.mongo_driver import DatetimeMS, Timestamp
 from tornado_sessions.stores.mongo_errors import code_of
 
@@ -73,15 +73,19 @@ class Ends:
         self._warned = False
 
     async def end(
-        self, collection: Any, handle: str, note: dict[str, Any], now: float
+        self, collection: Any, change: Delete, note: dict[str, Any], now: float
     ) -> Outcome:
         """Put *note* in the place of the record, if it has not expired until *now*.
+
+        It is GONE if there is none, or none with the token that *change* expects.
 
         Raises:
             StoreError: The database failed.
         """
         # What never expires is malformed: it has to go as well.
-        where = {"_id": handle, "expires_at": {"$not": {"$lte": now}}}
+        where = {"_id": change.handle, "expires_at": {"$not": {"$lte": now}}}
+        if change.expect_token is not None:
+            where["token"] = meta_value("token", change.expect_token)
         try:
             replacing = collection.find_one_and_replace(where, note, _EXPIRES_AT)
             found = await answer_of(replacing)

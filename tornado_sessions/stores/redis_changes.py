@@ -126,7 +126,9 @@ class Operations:
 
     def _delete(self, change: Delete) -> Operation:
         message = end_message(change.handle, change.reason)
-        operation = self._on_record(b"delete", change.handle, b"", message)
+        token = change.expect_token
+        expected = b"" if token is None else meta_field("token", token)
+        operation = self._on_record(b"delete", change.handle, b"", message, expected)
         if change.principal is not None and not self._by_slot:
             operation.keys.append(self._layout.principal(change.principal))
             operation.args[1] = meta_field("principal", change.principal)

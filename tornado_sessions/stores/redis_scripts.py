@@ -196,10 +196,11 @@ function operation.apply(keys, args)
 end
 
 -- keys: the same
--- handle, principal whose index is given or '', message
+-- handle, principal whose index is given or '', message, token or ''
 function operation.delete(keys, args)
-  local handle, indexed, message = unpack(args)
-  local live, _, _, principal = read(keys[1])
+  local handle, indexed, message, token = unpack(args)
+  local live, _, old_token, principal = read(keys[1])
+  if live and token ~= '' and token ~= old_token then return 'C' end
   redis.call('DEL', keys[1])
   -- Whatever is wrong with an index, the session ends.
   redis.pcall('ZREM', keys[2], handle)

@@ -14,7 +14,6 @@ from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
 from tornado_sessions.stores.base import (
     DEFAULT_NAMESPACE,
     META_FIELDS,
-    MONOTONIC_FIELDS,
     Apply,
     Change,
     Clock,
@@ -37,7 +36,14 @@ from tornado_sessions.stores.sqlite_connection import (
     Transaction,
 )
 from tornado_sessions.stores.sqlite_ends import EndTable
-from tornado_sessions.stores.sqlite_rows import blob, is_text, raw_value, record_of
+from tornado_sessions.stores.sqlite_rows import (
+    assignments,
+    blob,
+    is_text,
+    marks,
+    raw_value,
+    record_of,
+)
 from tornado_sessions.stores.sqlite_schema import migrate, tables
 from tornado_sessions.stores.url import path_from
 
@@ -174,7 +180,7 @@ class SQLiteStore(Store):
 
     def _load(self, db: Database, handles: Sequence[str]) -> list[Loaded]:
         asked = [handle for handle in handles if is_text(handle)]
-        where = f"handle IN ({_marks(asked)}) AND expires_at > ?"
+        where = f"handle IN ({marks(asked)}) AND expires_at > ?"
         found = self._select(db, where, (*asked, self.clock()))
         return [found.get(handle) for handle in handles]
 
@@ -191,7 +197,7 @@ class SQLiteStore(Store):
             for start in range(0, len(handles), _AT_ONCE):
                 some = handles[start : start + _AT_ONCE]
                 for handle, name, value in db.execute(
-                    self._sql(f"{query} ({_marks(some)})"), some
+                    self._sql(f"{query} ({marks(some)})"), some
                 ):
                     pairs[handle].append((name, value))
         return {row[0]: record_of(row, pairs[row[0]]) for row in rows}
@@ -225,25 +231,17 @@ class SQLiteStore(Store):
             if row[0] > now:
                 return Outcome.CONFLICT
             self._delete(db, change.handle, now)
-        marks = _marks(META_FIELDS)
-        db.execute(
-            self._sql(
-                f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {marks})"
-            ),
-            (change.handle, *msgspec.structs.astuple(change.meta)),
-        )
+        places = marks(META_FIELDS)
+        query = f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {places})"
+        fields = msgspec.structs.astuple(change.meta)
+        db.execute(self._sql(query), (change.handle, *fields))
         self._set(db, change.handle, change.values.items())
         return Outcome.APPLIED
 
     def _apply(self, db: Database, change: Apply, now: float) -> Outcome:
-        query = self._sql(
-            "SELECT token FROM {records} WHERE handle = ? AND expires_at > ?"
-        )
-        row = db.execute(query, (change.handle, now)).fetchone()
-        if row is None:
-            return Outcome.GONE
-        if change.expect_token is not None and change.expect_token != row[0]:
-            return Outcome.CONFLICT
+        unmet = self._unmet(db, change, now)
+        if unmet is not None:
+            return unmet
         if not all(
             self._holds(db, change.handle, *one) for one in change.expect.items()
         ):
@@ -256,15 +254,19 @@ class SQLiteStore(Store):
         return Outcome.APPLIED
 
     def _update(self, db: Database, change: Apply) -> None:
-        unknown = change.meta.keys() - set(META_FIELDS)
-        if unknown:
-            raise ValueError(f"unknown meta fields {sorted(unknown)}")
-        assignments = ", ".join(
-            f"{name} = MAX({name}, ?)" if name in MONOTONIC_FIELDS else f"{name} = ?"
-            for name in change.meta
-        )
-        query = self._sql(f"UPDATE {{records}} SET {assignments} WHERE handle = ?")
-        db.execute(query, (*change.meta.values(), change.handle))
+        query = f"UPDATE {{records}} SET {assignments(change.meta)} WHERE handle = ?"
+        db.execute(self._sql(query), (*change.meta.values(), change.handle))
+
+    def _unmet(
+        self, db: Database, change: Apply | Delete, now: float
+    ) -> Outcome | None:
+        """Return why *change* cannot be carried out, if its record says so."""
+        sql = "SELECT token FROM {records} WHERE handle = ? AND expires_at > ?"
+        row = db.execute(self._sql(sql), (change.handle, now)).fetchone()
+        if row is None:
+            return Outcome.GONE
+        expected = change.expect_token in (None, row[0])
+        return None if expected else Outcome.CONFLICT
 
     def _holds(self, db: Database, handle: str, name: str, raw: bytes | None) -> bool:
         query = self._sql("SELECT value FROM {values} WHERE handle = ? AND name = ?")
@@ -278,6 +280,8 @@ class SQLiteStore(Store):
         db.executemany(query, [(handle, blob(k), raw_value(v)) for k, v in items])
 
     def _end(self, db: Database, change: Delete, now: float) -> Outcome:
+        if self._unmet(db, change, now) is Outcome.CONFLICT:
+            return Outcome.CONFLICT
         outcome = self._delete(db, change.handle, now)
         if outcome is Outcome.APPLIED:
             self._ends.add(db, change.handle, change.reason)
@@ -303,7 +307,3 @@ class SQLiteStore(Store):
         with Transaction(db):
             for table in ("{records}", "{values}"):
                 db.execute(self._sql(f"DELETE FROM {table}"))
-
-
-def _marks(items: Sequence[object]) -> str:
-    return ", ".join("?" * len(items))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from tornado_sessions.errors import CodecError
-from tornado_sessions.stores.base import META_FIELDS, Meta, Record
+from tornado_sessions.stores.base import META_FIELDS, MONOTONIC_FIELDS, Meta, Record
 
 
 def is_text(name: str) -> bool:
@@ -25,6 +26,22 @@ def raw_value(value: bytes) -> bytes:
     if not isinstance(value, bytes):
         raise TypeError(f"a stored value must be bytes, not {type(value).__name__}")
     return value
+
+
+def marks(items: Sequence[object]) -> str:
+    """Return the place holders for so many *items*."""
+    return ", ".join("?" * len(items))
+
+
+def assignments(meta: Iterable[str]) -> str:
+    """Return how an UPDATE sets these fields; ValueError if there is no such field."""
+    unknown = set(meta) - set(META_FIELDS)
+    if unknown:
+        raise ValueError(f"unknown meta fields {sorted(unknown)}")
+    return ", ".join(
+        f"{name} = MAX({name}, ?)" if name in MONOTONIC_FIELDS else f"{name} = ?"
+        for name in meta
+    )
 
 
 def record_of(
