@@ -109,7 +109,8 @@ class StoreLink:
 
     async def load_one(self, handle: str) -> Record | CodecError | None:
         """Return the record of *handle*; see `load`."""
-        if self._loop is not asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
             await self.open()
         if self.store.immediate:
             try:  # as _within, without the cost of one coroutine more
@@ -117,8 +118,10 @@ class StoreLink:
             except Exception as error:
                 raise _as_store_error("load", error)  # noqa: B904
             return _readable(loaded)
+        answer: asyncio.Future[Loaded] = loop.create_future()
+        self._loads.put(handle, answer)
         try:
-            return _readable(await self._loads.submit(handle))
+            return _readable(await answer)
         except CodecError as error:
             return error
 

@@ -40,11 +40,11 @@ class Plan(msgspec.Struct):
     carried: Ticket | None = None
     """What it carried when the plan was made; ``record``: what was known then."""
     record: Record | None = None
+    generation: int = 0
+    """Which of its lives the session was in."""
     due: CookieDue = CookieDue.KEEP
     has_data: bool = False
     """False if only an extension or a rotation would be lost with this commit."""
-    generation: int = 0
-    """Which of its lives the session was in."""
     login: bool = False
     renews: bool = False
     """A token with no way back was asked for, by a login or otherwise."""
@@ -61,7 +61,7 @@ class Plan(msgspec.Struct):
 
 def _plan_of(session: Session, changes: list[Change]) -> Plan:
     ticket, record = session.ticket, session.record
-    return Plan(session, changes, ticket, ticket, record, generation=session.generation)
+    return Plan(session, changes, ticket, ticket, record, session.generation)
 
 
 def expiry(config: SessionConfig, created_at: float, now: float) -> float:
@@ -93,7 +93,9 @@ class Planner:
             CodecError: A value cannot be stored, or the record would be too large.
             ResponseStarted: A cookie would have to be sent, too late.
         """
-        plan = _plan_of(session, [])
+        ticket, record = session.ticket, session.record
+        generation = session.generation  # by position, as that costs least
+        plan = Plan(session, [], ticket, ticket, record, generation)
         plan.dropped = discard
         if session.sealed is not None or session.ended:
             return plan
@@ -101,7 +103,7 @@ class Planner:
             plan.changes.append(session.doomed)
             plan.due, plan.has_data = CookieDue.CLEAR, True
         now = self._now()
-        if session.record is None:
+        if record is None:
             self._plan_new(plan, now, discard)
         else:
             self._plan_known(plan, now, discard)

@@ -63,7 +63,6 @@ class Session(ValueMapping):
 
     __slots__ = (
         "_codec",
-        "_epoch_at_first",
         "_first",
         "_handle",
         "_keyring",
@@ -78,6 +77,7 @@ class Session(ValueMapping):
         "generation",
         "login_pending",
         "outlives_request",
+        "presented",
         "record",
         "renewal_pending",
         "stale",
@@ -87,6 +87,7 @@ class Session(ValueMapping):
 
     record: Record | None
     ticket: Ticket | None
+    presented: Ticket | None
     _first: Ticket | None
     _handle: str | None
     _principal: str | None
@@ -115,7 +116,7 @@ class Session(ValueMapping):
         self.ended = False
         self.outlives_request = False
         self.cookie_due = CookieDue.KEEP
-        self._epoch_at_first = None if ticket is None else ticket.epoch
+        self.presented = ticket
         self.adopt(record, ticket)
 
     def __repr__(self) -> str:
@@ -331,12 +332,6 @@ class Session(ValueMapping):
     def began_here(self) -> bool:
         """True if this request stored the session for the first time, or will."""
         return self._first is not None
-
-    @property
-    def brings_own_token(self) -> bool:
-        """True if the token was made by a login, or what else began its epoch, here."""
-        epoch = None if self.ticket is None else self.ticket.epoch
-        return self.began_here or epoch != self._epoch_at_first
 
     def adopt(self, record: Record | None, ticket: Ticket | None) -> None:
         """Become what *record* says (None = a new session); changes are dropped."""
