@@ -169,8 +169,9 @@ class FileStore(Store):
         self._root.chmod(0o700)
 
     def _live(self, name: str) -> Loaded:
+        now = self.clock()  # whoever lives then may be extended behind the read
         record = self._files.read(name)
-        if isinstance(record, Record) and record.meta.expires_at <= self.clock():
+        if isinstance(record, Record) and record.meta.expires_at <= now:
             return None
         return record
 

@@ -109,10 +109,10 @@ class MongoStore(Store):
         if not asked:
             return [None] * len(handles)
         await self.open()
+        now = self.clock()  # whoever lives then may be extended behind the answer
         where = {"_id": {"$in": asked}}
         # One more than there can be: so the server knows that there is no second answer.
         documents = await self._select(self._loads, where, batch_size=len(asked) + 1)
-        now = self.clock()
         found = {one["_id"]: record_of(one, now) for one in documents}
         for listener in self._listeners:  # so that it knows why before it finds nothing
             tell(listener, documents)

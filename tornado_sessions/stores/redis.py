@@ -108,18 +108,20 @@ class RedisStore(Store):
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
         await self.open()
+        now = self.clock()  # whoever lives then may be extended behind the answer
         places = [self._layout.place(handle) for handle in handles]
         if not self._calls.by_slot and 0 < len(places) <= MOST_IN_CALL:
             (reply,) = await self._calls.run(
                 [Call(LOAD, [key for _, key, _ in places])]
             )
-            return await self._read(handles, reply)
+            return await self._read(handles, reply, now)
         groups = self._calls.groups([slot for slot, _, _ in places])
         calls = [Call(LOAD, [places[number][1] for number in some]) for some in groups]
         loaded: list[Loaded] = [None] * len(handles)
         for some, reply in zip(groups, await self._calls.run(calls), strict=True):
             asked = [handles[number] for number in some]
-            for number, one in zip(some, await self._read(asked, reply), strict=True):
+            read = await self._read(asked, reply, now)
+            for number, one in zip(some, read, strict=True):
                 loaded[number] = one
         return loaded
 
@@ -201,26 +203,27 @@ class RedisStore(Store):
         replies = await self._calls.ask(RANGE, indexes, lowest, highest, b"%d" % most)
         return [text_of(raw) for reply in replies for raw in reply[::2]]
 
-    async def _read(self, handles: Sequence[str], reply: Any) -> list[Loaded]:
+    async def _read(
+        self, handles: Sequence[str], reply: Any, now: float
+    ) -> list[Loaded]:
         """Return what a call that loads said of each of *handles*."""
         apart = len(handles) > 1
         if named(reply, "TryAgainError") and apart:
-            return await self._read_apart(handles)  # their slot is being moved
+            return await self._read_apart(handles, now)  # their slot is being moved
         if isinstance(reply, Exception):
             return [explained(reply) for _ in handles]
         try:
             records = records_of(handles, reply)
         except CodecError as error:
             # One of them is broken: the others are read without it (R1).
-            return await self._read_apart(handles) if apart else [error]
-        now = self.clock()
+            return await self._read_apart(handles, now) if apart else [error]
         return [_live(one, now) for one in records]
 
-    async def _read_apart(self, handles: Sequence[str]) -> list[Loaded]:
+    async def _read_apart(self, handles: Sequence[str], now: float) -> list[Loaded]:
         keys = [self._layout.place(handle)[1] for handle in handles]
         replies = await self._calls.run([Call(LOAD, [key]) for key in keys])
         each = zip(handles, replies, strict=True)
-        return [(await self._read([handle], reply))[0] for handle, reply in each]
+        return [(await self._read([handle], reply, now))[0] for handle, reply in each]
 
 
 def _live(loaded: Record | str | None, now: float) -> Loaded:
