@@ -161,6 +161,22 @@ async def test_a_life_that_was_extended():
         assert await socket.closed() == (POLICY_VIOLATION, "idle")
 
 
+@pytest.mark.parametrize("trouble", ["failing", "unreadable"])
+async def test_the_absolute_end_without_the_store(trouble, caplog):
+    """W1, E1: it is known, so it is told while the store cannot say if there is idle life."""
+    settings = {"session_idle_timeout": 0.2, "session_absolute_timeout": 1.5}
+    store = AsyncStore()
+    async with serving(routes(a_socket()), store, **settings) as site:
+        visitor = await login(site)
+        socket = await connect(visitor)
+        handles = {ticket_in(visitor.cookie).handle}
+        setattr(store, trouble, {"load"} if trouble == "failing" else handles)
+        assert await socket.closed() == (POLICY_VIOLATION, "absolute")
+        assert store.calls.count("load") > 2
+    unread = "a watched session cannot be read: truncated"
+    assert caplog.messages.count(unread) == (trouble == "unreadable")
+
+
 async def test_a_shorter_timeout_than_before():
     """W1, E1: the clocks as they are configured now decide, as they do for requests."""
     store = MemoryStore()

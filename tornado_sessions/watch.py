@@ -16,7 +16,7 @@ from itertools import islice
 
 from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.config import SessionConfig
-from tornado_sessions.errors import StoreError
+from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.events import Events, SessionEvent
 from tornado_sessions.link import StoreLink
 from tornado_sessions.stores.base import Meta, Record
@@ -47,6 +47,7 @@ class Watcher:
         "on_end",
         "reason",
         "timer",
+        "unreadable",
     )
 
     def __init__(self, handle: str) -> None:
@@ -60,6 +61,8 @@ class Watcher:
         self.deadline = 0.0
         """When the session is over in any case; epoch seconds, like ``expires_at``."""
         self.timer: asyncio.TimerHandle | None = None
+        self.unreadable = False
+        """True once the log says so; it is asked for twice a second."""
 
 
 class Watch:
@@ -220,6 +223,7 @@ class Watch:
             if isinstance(one, BaseException):
                 failed = True
                 self._doubtful[handle] = None  # at the end: others go first
+                self._note_unreadable(handle, one)
             else:
                 self._judge(handle, one, asked_at)
         return failed
@@ -233,6 +237,14 @@ class Watch:
                 self.ended(handle, _reason(watcher, self._link.store.clock()))
                 return  # the others have been told, too
 
+    def _note_unreadable(self, handle: str, error: BaseException) -> None:
+        watchers = self._armed(handle)
+        told = any(watcher.unreadable for watcher in watchers)
+        for watcher in watchers:
+            watcher.unreadable = isinstance(error, CodecError)
+        if not told and isinstance(error, CodecError):
+            log.warning("a watched session cannot be read: %s", error)
+
     def _armed(self, handle: str) -> list[Watcher]:
         """Return who can be told. Others may wait for a session yet to be stored."""
         watchers = self._watchers.get(handle, ())
@@ -244,22 +256,23 @@ class Watch:
         watcher.deadline = meta.created_at + self._config.absolute_timeout
         idle_until = meta.last_seen_at + self._config.idle_timeout
         watcher.expires_at = min(meta.expires_at, watcher.deadline, idle_until)
-        self._set_timer(watcher)
+        self._set_timer(watcher, watcher.expires_at)
 
-    def _set_timer(self, watcher: Watcher) -> None:
+    def _set_timer(self, watcher: Watcher, until: float) -> None:
         if watcher.timer is not None:
             watcher.timer.cancel()
-        seconds = max(0.0, watcher.expires_at - self._link.store.clock())
+        seconds = max(0.0, until - self._link.store.clock())
         loop = asyncio.get_running_loop()
         watcher.timer = loop.call_later(seconds, self._on_time, watcher)
 
     def _on_time(self, watcher: Watcher) -> None:
         now = self._link.store.clock()
         if now < watcher.expires_at:  # the clock of the store is not that of the loop
-            self._set_timer(watcher)
+            self._set_timer(watcher, watcher.expires_at)
         elif now >= watcher.deadline:
             self.ended(watcher.handle, "absolute")
-        else:  # requests may have extended its life
+        else:  # requests may have extended its life, though never beyond the deadline
+            self._set_timer(watcher, watcher.deadline)
             self._doubt([watcher.handle])
 
 
