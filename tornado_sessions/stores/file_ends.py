@@ -6,12 +6,12 @@
     ends/00000001795430400123456-4f1c….ending   one that is about to be removed
 
 **The order.** The note is written first, as *ending*; then the record is removed; then
-the note is renamed. Listeners tell of either name once. So whoever is killed in between
-leaves a note that is told, even if the session was not removed any more: it may be too
-much, and is never too little. The first name alone would be too little: who came after
-it was told, and before the record was removed, would find a live session and hear
-nothing more. Nothing is synchronised with the disk, since a loss of power ends those who
-listen as well.
+the note is renamed, and listeners tell of it under that name only. Whoever is killed in
+between leaves an *ending* one, of a session that may have ended or not. So as long as one
+lies there for more than a look, and for no longer than notes are kept, listeners say that
+ends were missed: the store is asked then, again and again, since the process may live and
+go on. It is too much, and never too little. Nothing is synchronised with the disk, since
+a loss of power ends those who listen as well.
 """
 
 from __future__ import annotations
@@ -111,20 +111,19 @@ class EndNotes:
             OSError: The directory cannot be listed.
         """
         now, names = time.time(), self._names()
-        if place is None:  # what is ending now may be there when it is looked at
-            settled = frozenset(n for n in names if not n.endswith(_ENDING))
-            return News(Seen(settled, now), [])
-        unseen = sorted(names - place.names)
+        if place is None:
+            return News(Seen(names, now), [])
+        # One that is ending is given until the next look, under its other name.
+        ending = frozenset(name for name in names if name.endswith(_ENDING))
+        unsettled = any(_age(name, now) <= RETENTION for name in ending & place.names)
+        unseen = sorted(names - ending - place.names)
         notes = {name: self._read(name) for name in unseen[:AT_ONCE]}
-        bad = {name for name, note in notes.items() if note is None}
-        # One that is being written at this moment is read the next time.
-        unwritten = {name for name in bad if name.endswith(_ENDING)}
-        seen = (place.names & names) | (notes.keys() - unwritten)
+        ends = [note for note in notes.values() if note is not None]
         # What is pruned is decided by the wall clock, and so is whether it was unseen.
         paused = abs(now - place.at) > RETENTION / 2
-        ends = [note for note in notes.values() if note is not None]
-        more = len(unseen) > AT_ONCE
-        return News(Seen(seen, now), ends, paused or bad != unwritten, more)
+        missed = paused or unsettled or len(ends) < len(notes)
+        seen = (place.names & names) | ending | notes.keys()
+        return News(Seen(seen, now), ends, missed, len(unseen) > AT_ONCE)
 
     def _names(self) -> frozenset[str]:
         return frozenset(filter(_NAME.fullmatch, os.listdir(self._folder)))
@@ -132,17 +131,13 @@ class EndNotes:
     def _read(self, name: str) -> tuple[str, str] | None:
         try:
             return note_in((self._folder / name).read_bytes())
-        except FileNotFoundError:  # renamed meanwhile, or gone
-            settled = name.removesuffix(_ENDING)
-            return None if settled == name else self._read(settled)
         except (OSError, ValueError):
             return None
 
     def _prune(self) -> None:
         with contextlib.suppress(OSError):  # the next time, then
             for name in self._names():
-                age = time.time() - int(name[:20]) / _PER_SECOND
-                if abs(age) > RETENTION:
+                if _age(name, time.time()) > RETENTION:
                     (self._folder / name).unlink(missing_ok=True)
 
     def _warn(self, note: Path, error: OSError) -> None:
@@ -150,3 +145,8 @@ class EndNotes:
             "other processes may not hear that a session ended: %s",
             explained(error, note.parent),
         )
+
+
+def _age(name: str, now: float) -> float:
+    """Return how many seconds lie between *now* and the time of a note, either way."""
+    return abs(now - int(name[:20]) / _PER_SECOND)
