@@ -177,6 +177,20 @@ async def test_the_absolute_end_without_the_store(trouble, caplog):
     assert caplog.messages.count(unread) == (trouble == "unreadable")
 
 
+@pytest.mark.parametrize("clock", ["idle", "absolute"])
+async def test_a_machine_that_slept(clock):
+    """W1, E1: timers of the loop did not count that time, and yet the end is noticed."""
+    wall = FakeClock()
+    store = AsyncStore(clock=wall)
+    async with serving(routes(a_socket()), store) as site:
+        visitor = await login(site)
+        socket = await connect(visitor)
+        watch = site.manager.watch
+        await until(lambda: watch._looking is not None and watch._looking.done())
+        wall.advance(getattr(site.manager.config, f"{clock}_timeout") + 1)
+        assert await socket.closed() == (POLICY_VIOLATION, clock)
+
+
 async def test_a_shorter_timeout_than_before():
     """W1, E1: the clocks as they are configured now decide, as they do for requests."""
     store = MemoryStore()

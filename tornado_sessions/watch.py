@@ -2,8 +2,9 @@
 
 A socket outlives the request that loaded its session. So each is **watched**: by the
 events of this process, by what the store tells of others (`Store.listen`), and by one
-timer at the moment the session would expire. Nothing else is asked of the store, unless
-its news were interrupted: then every watched session is looked at once (W4).
+timer at the moment the session would expire, which is set anew when the clock jumps.
+Nothing else is asked of the store, unless its news were interrupted: then every watched
+session is looked at once (W4).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from tornado_sessions.clock_jumps import ClockJumps
 from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.errors import CodecError, StoreError
@@ -86,6 +88,7 @@ class Watch:
         self._doubtful: dict[str, None] = {}
         """Handles that have to be looked at, in the order in which that was found."""
         self._unsubscribe: Callable[[], None] | None = None
+        self._jumps = ClockJumps(self._now, self._on_jump)
 
     # -- for those who wait ------------------------------------------------------
 
@@ -156,6 +159,7 @@ class Watch:
 
     def _listen(self) -> None:
         loop, task = asyncio.get_running_loop(), self._listening
+        self._jumps.start()
         if self._unsubscribe is None:
             self._unsubscribe = self._events.subscribe(self._note_event)
         if task is None or task.done() or task.get_loop() is not loop:
@@ -163,6 +167,7 @@ class Watch:
 
     def _stop(self) -> None:
         self._doubtful.clear()
+        self._jumps.stop()
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -211,7 +216,7 @@ class Watch:
                 await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))
 
     async def _failed_to_look(self, handles: list[str]) -> bool:
-        asked_at = self._link.store.clock()
+        asked_at = self._now()
         loaded: Sequence[Record | BaseException | None]
         try:
             loaded = await self._link.look(handles)
@@ -234,7 +239,7 @@ class Watch:
                 self._note_life(watcher, record.meta)
             # One that expired since then may have been extended before: its timer asks.
             if record is None or asked_at >= watcher.expires_at:
-                self.ended(handle, _reason(watcher, self._link.store.clock()))
+                self.ended(handle, _reason(watcher, self._now()))
                 return  # the others have been told, too
 
     def _note_unreadable(self, handle: str, error: BaseException) -> None:
@@ -252,6 +257,9 @@ class Watch:
 
     # -- the clocks --------------------------------------------------------------
 
+    def _now(self) -> float:
+        return self._link.store.clock()
+
     def _note_life(self, watcher: Watcher, meta: Meta) -> None:
         watcher.deadline = meta.created_at + self._config.absolute_timeout
         idle_until = meta.last_seen_at + self._config.idle_timeout
@@ -261,12 +269,12 @@ class Watch:
     def _set_timer(self, watcher: Watcher, until: float) -> None:
         if watcher.timer is not None:
             watcher.timer.cancel()
-        seconds = max(0.0, until - self._link.store.clock())
+        seconds = max(0.0, until - self._now())
         loop = asyncio.get_running_loop()
         watcher.timer = loop.call_later(seconds, self._on_time, watcher)
 
     def _on_time(self, watcher: Watcher) -> None:
-        now = self._link.store.clock()
+        now = self._now()
         if now < watcher.expires_at:  # the clock of the store is not that of the loop
             self._set_timer(watcher, watcher.expires_at)
         elif now >= watcher.deadline:
@@ -274,6 +282,11 @@ class Watch:
         else:  # requests may have extended its life, though never beyond the deadline
             self._set_timer(watcher, watcher.deadline)
             self._doubt([watcher.handle])
+
+    def _on_jump(self) -> None:
+        for handle in tuple(self._watchers):
+            for watcher in self._armed(handle):
+                self._on_time(watcher)
 
 
 def _reason(watcher: Watcher, now: float) -> str:
