@@ -1,5 +1,6 @@
 """WebSockets: the session at the handshake, and what a socket may do with it."""
 
+import asyncio
 import logging
 
 import pytest
@@ -13,9 +14,17 @@ from httpkit import (
     signed,
     ticket_in,
 )
-from httpkit_stores import Gate, on_both_paths, on_every_store, on_waiting_stores, until
+from httpkit_stores import (
+    AsyncStore,
+    Gate,
+    on_both_paths,
+    on_every_store,
+    on_waiting_stores,
+    soon,
+    until,
+)
 from socketkit import Socket, a_socket, connect, routes
-from tornado_sessions import SessionManager
+from tornado_sessions import SessionManager, StoreError
 
 
 class Greeter(Socket):
@@ -390,3 +399,28 @@ async def test_a_session_that_is_loaded_later():
         assert await socket.say("read k") == "v"
         await site.manager.revoke_all("alice")
         assert await socket.closed() == (1008, "revoked")
+
+
+async def test_a_session_that_could_not_be_loaded_later():
+    """W2, F1: nothing is watched for a load that failed, be the socket closed or open."""
+    closed = asyncio.Event()
+    handler = a_socket(session_autoload=False, on_close=lambda self: closed.set())
+    store = AsyncStore()
+    async with serving(routes(handler), store) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v&login=alice")
+        socket = await connect(visitor)
+        (server_side,) = handler.open_sockets
+        store.failing, watch = {"load"}, site.manager.watch
+        for number in range(3):
+            gate = store.park("load")
+            loading = asyncio.ensure_future(server_side.load_session())
+            await gate.arrival()
+            assert len(watch._watchers) == 1
+            if number == 1:
+                await socket.hang_up()
+                await soon(closed.wait())
+            gate.open()
+            with pytest.raises(StoreError):
+                await soon(loading)
+            assert (watch._watchers, watch._listening) == ({}, None)

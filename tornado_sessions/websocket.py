@@ -101,9 +101,17 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
 
     async def _session_load(self) -> Session | None:
         # Before it is loaded: what ends from now on is heard of.
-        for ticket in self._session_presented():
-            self._session_watch(ticket.handle)
-        return await super()._session_load()
+        tickets = self._session_presented()
+        added = [self._session_watch(ticket.handle) for ticket in tickets]
+        try:
+            return await super()._session_load()
+        except BaseException:
+            # The socket may be closed by now, and then nobody else would remove them.
+            kept = [one for one in self._session_watchers if one not in added]
+            self._session_watchers = tuple(kept)
+            for watcher in added:
+                self.session_manager.watch.remove(watcher)
+            raise
 
     async def _session_shake(self) -> None:
         session = self._visitor_session
