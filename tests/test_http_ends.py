@@ -13,6 +13,7 @@ from httpkit_stores import (
     AsyncStore,
     FakeClock,
     Gate,
+    ImmediateStore,
     marked_slow,
     on_both_paths,
     on_every_store,
@@ -20,7 +21,7 @@ from httpkit_stores import (
     until,
 )
 from socketkit import a_socket, connect, routes
-from tornado_sessions import StoreError
+from tornado_sessions import ConfigurationError, StoreError
 from tornado_sessions.stores.base import LOOK_EVERY, Delete
 from tornado_sessions.stores.memory import MemoryStore
 from tornado_sessions.stores.url import store_from_url
@@ -301,6 +302,67 @@ async def test_a_database_that_fails_when_it_is_looked_at():
         await until(lambda: store.calls.count("load") >= 2)
         store.failing = set()
         assert await socket.closed() == (POLICY_VIOLATION, "revoked")
+
+
+class Mute(ImmediateStore):
+    """Tells of no end, and thinks that it is its configuration that is wrong."""
+
+    async def listen(self, listener):
+        listener.connected()
+        await asyncio.Event().wait()
+
+    def _fail(self, call):
+        if call in self.failing:
+            raise ConfigurationError(f"no {call} today")
+
+
+async def test_a_configuration_that_fails_when_sessions_are_looked_at():
+    """W4, F1: whatever it is that fails, nobody who has to be looked at is forgotten."""
+    store = Mute()
+    async with serving(routes(a_socket()), store) as site:
+        visitor, watch = await login(site), site.manager.watch
+        socket = await connect(visitor)
+        await until(lambda: watch._looking is not None and watch._looking.done())
+        await store.inner.commit(
+            [Delete(ticket_in(visitor.cookie).handle, "elsewhere")]
+        )
+        store.failing = {"load"}
+        store.forget()
+        watch.connected()
+        await until(lambda: store.calls == ["load"])
+        store.failing = set()
+        assert await socket.closed() == (POLICY_VIOLATION, "revoked")
+
+
+async def test_every_outage_is_logged(caplog):
+    """W4, F1: that a store tells of nothing is logged again once it has told of ends."""
+    store = Silent()
+    async with serving(routes(a_socket()), store) as site:
+        lost = store.park("lost")
+        await connect(await login(site))
+        for number in range(3):
+            await lost.arrival()
+            assert caplog.text.count("the store does not tell of ends") == number
+            lost, before = store.park("lost"), lost
+            before.open()
+        await lost.arrival()
+
+
+async def test_whoever_is_gone_is_not_looked_at_again():
+    """W2, W4: what cannot be read is not asked for behind the last socket that it had."""
+    store = Silent()
+    async with serving(routes(a_socket()), store) as site:
+        store.park("lost")
+        visitor, other = await login(site), await login(site)
+        socket, stays = await connect(visitor), await connect(other)
+        store.unreadable = {ticket_in(visitor.cookie).handle}
+        await until(lambda: store.listeners)
+        store.listeners[0].connected()
+        watch = site.manager.watch
+        await until(lambda: watch._doubtful)
+        await socket.hang_up()
+        await until(lambda: not watch._doubtful and watch._looking.done())
+        assert await stays.say("who") == "alice"
 
 
 async def test_an_answer_from_before_the_session_was_stored():

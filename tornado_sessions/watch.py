@@ -18,7 +18,7 @@ from itertools import islice
 from tornado_sessions.clock_jumps import ClockJumps
 from tornado_sessions.coalescer import MAX_BATCH
 from tornado_sessions.config import SessionConfig
-from tornado_sessions.errors import CodecError, StoreError
+from tornado_sessions.errors import CodecError, SessionError
 from tornado_sessions.events import Events, SessionEvent
 from tornado_sessions.link import StoreLink
 from tornado_sessions.stores.base import Meta, Record
@@ -83,6 +83,8 @@ class Watch:
         self._watchers: dict[str, list[Watcher]] = {}
         self._listening: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._deaf = False
+        """True once the log says that the store does not tell of ends."""
         self._stopped: set[asyncio.Task[None]] = set()
         """Tasks that were cancelled, and may not be over yet."""
         self._doubtful: dict[str, None] = {}
@@ -150,6 +152,7 @@ class Watch:
 
     def connected(self) -> None:
         """From now on every end is heard of; what ended before has to be looked at."""
+        self._deaf = False
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.missed = watcher.on_end is None
@@ -183,16 +186,16 @@ class Watch:
             self.ended(event.handle, event.reason or UNKNOWN_REASON)
 
     async def _keep_listening(self) -> None:
-        told = False
+        self._deaf = False
         while True:
             try:
                 await self._link.listen(self)
             except Exception as error:
-                if not told:  # once, not twice a second while the database is away
+                if (
+                    not self._deaf
+                ):  # once, not twice a second while the database is away
                     log.warning("the store does not tell of ends: %s", error)
-                told = True
-            else:
-                told = False
+                self._deaf = True
             await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))
 
     # -- looking -----------------------------------------------------------------
@@ -220,16 +223,16 @@ class Watch:
         loaded: Sequence[Record | BaseException | None]
         try:
             loaded = await self._link.look(handles)
-        except StoreError as error:
+        except SessionError as error:
             log.warning("watched sessions could not be looked at: %s", error)
             loaded = [error] * len(handles)
         failed = False
         for handle, one in zip(handles, loaded, strict=True):
-            if isinstance(one, BaseException):
+            if isinstance(one, BaseException) and self._armed(handle):
                 failed = True
                 self._doubtful[handle] = None  # at the end: others go first
                 self._note_unreadable(handle, one)
-            else:
+            elif not isinstance(one, BaseException):
                 self._judge(handle, one, asked_at)
         return failed
 
