@@ -38,6 +38,8 @@ class MongoStore(Store):
     with Motor. Write concern and read preference are the client's. Two things need
     them as they are by default: a read sees what was committed before if reads go to
     the primary, and what was acknowledged survives a failover with ``w=majority``.
+    With other reads a page may show what is outdated; and when sessions with open sockets
+    are looked at, one may be closed that lives, or one stay open whose session has ended.
     Whose sessions a user has is always asked of the primary; and what the primary is
     asked it answers with all that was written, whatever the client's read concern.
 
