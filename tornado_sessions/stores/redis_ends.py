@@ -11,6 +11,11 @@ subscribe to one channel for each of the 256 tags, again and again wherever slot
 replica takes over; and as long as one master is silent, it would be deaf in part. One
 connection that works or does not, and can be to another node within half a second, is
 worth more than that traffic.
+
+A node that pauses keeps its connections. But the others give up theirs to it after half of
+``cluster-node-timeout``, with all that they had for it. So in a cluster a late answer counts
+as an interruption (W4), and so does the next one: the others connect again a moment after
+the node has come back.
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
+from collections import deque
 from typing import Any
 
 from tornado_sessions.stores.base import EndListener
@@ -36,6 +43,8 @@ _PING_EVERY = 2.0
 """Seconds between two questions whether the connection still is one."""
 _UNANSWERED = 2
 """So many of them may be open; the time for the next one is the end of patience."""
+_LATE = 0.5
+"""Seconds after which an answer shows that a node of a cluster was paused, or this process."""
 _NOBODY = b""
 """A message that tells of no end: it is sent to learn whether one could be."""
 
@@ -121,6 +130,10 @@ class _Subscription:
         self._listener = listener
         self._subscribed = False
         self._unanswered = 0
+        self._due: deque[float] = deque()
+        """When each PING had to be sent that is yet to be answered."""
+        self._back_at = math.inf
+        """When a late answer came; another is waited for that was asked for since."""
 
     async def run(self) -> None:
         """Listen; the connection is closed when that is over."""
@@ -165,6 +178,17 @@ class _Subscription:
             self._listener.connected()
         elif kind == b"message" and said[1] != _NOBODY:
             self._end(said[1])
+        elif kind == b"pong":
+            self._note_pong(self._due.popleft())
+
+    def _note_pong(self, due: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._transport.by_slot and now - due > _LATE:
+            self._back_at = now
+            self._listener.connected()
+        elif due > self._back_at:
+            self._back_at = math.inf
+            self._listener.connected()
 
     def _end(self, message: bytes) -> None:
         try:
@@ -182,12 +206,15 @@ class _Subscription:
 
     async def _check(self) -> None:
         """Find out when Redis is silent: it hangs, or the network lost the connection."""
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + _PING_EVERY
             await asyncio.sleep(_PING_EVERY)
             if self._unanswered == _UNANSWERED:
                 raise SilentError("no answer on the connection on which ends are heard")
             self._unanswered += 1
             if self._subscribed:
+                self._due.append(due)
                 await self._connection.send_command(b"PING")
 
     def _abort(self) -> None:
