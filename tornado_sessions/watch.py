@@ -191,9 +191,7 @@ class Watch:
             try:
                 await self._link.listen(self)
             except Exception as error:
-                if (
-                    not self._deaf
-                ):  # once, not twice a second while the database is away
+                if not self._deaf:  # once, not twice a second while it is away
                     log.warning("the store does not tell of ends: %s", error)
                 self._deaf = True
             await asyncio.sleep(random.uniform(_PAUSE / 2, _PAUSE))

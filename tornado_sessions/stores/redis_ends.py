@@ -178,7 +178,7 @@ class _Subscription:
             self._listener.connected()
         elif kind == b"message" and said[1] != _NOBODY:
             self._end(said[1])
-        elif kind == b"pong":
+        elif kind == b"pong" and self._due:
             self._note_pong(self._due.popleft())
 
     def _note_pong(self, due: float) -> None:
