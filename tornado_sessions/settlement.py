@@ -229,11 +229,11 @@ class Settlement:
 
     async def _apply_again(self, plan: Plan, change: Apply) -> None:
         try:
-            await self._attempts(plan, change)
+            await self._try_again(plan, change)
         except BaseException as error:
             self._failed(plan, error)
 
-    async def _attempts(self, plan: Plan, change: Apply) -> None:
+    async def _try_again(self, plan: Plan, change: Apply) -> None:
         for _ in range(RENEWALS):
             (record,) = await self._link.load([change.handle])
             if record is None or isinstance(record, CodecError):
