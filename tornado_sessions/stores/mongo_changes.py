@@ -204,13 +204,23 @@ class Changes:
 
         async def delete(change: Delete, note: dict[str, Any]) -> Outcome:
             async with free:
-                done = await self._ends.end(self._collection, change, note, now)
-                if done is not Outcome.GONE or change.expect_token is None:
-                    return done
-                return _CONFLICT if await self._live([change.handle], now) else done
+                return await self._ends.end(self._collection, change, note, now)
 
-        outcomes = await all_of([delete(*one) for one in deletes.values()])
-        return dict(zip(deletes, outcomes, strict=True))
+        done = await all_of([delete(*one) for one in deletes.values()])
+        outcomes: Outcomes = dict(zip(deletes, done, strict=True))
+        return outcomes | await self._spared(deletes, outcomes, now)
+
+    async def _spared(
+        self, deletes: Deletes, outcomes: Outcomes, now: float
+    ) -> Outcomes:
+        """Return which of *deletes* found nothing because the token is another one."""
+        unmet = {
+            at: change.handle
+            for at, (change, _) in deletes.items()
+            if outcomes[at] is Outcome.GONE and change.expect_token is not None
+        }
+        live = await self._live(list(unmet.values()), now) if unmet else set()
+        return {at: _CONFLICT for at, handle in unmet.items() if handle in live}
 
     async def _bulk(
         self, requests: Sequence[Any]
