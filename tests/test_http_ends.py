@@ -387,6 +387,23 @@ async def test_an_answer_from_before_the_session_was_stored():
         assert await stays.say("who") == "alice"
 
 
+async def test_a_look_that_is_faster_than_the_news():
+    """W1, W4, E6: what is found gone ends with the reason that follows in a moment."""
+    store = Silent()
+    async with serving(routes(a_socket()), store) as site:
+        store.park("lost")
+        visitor = await login(site)
+        socket = await connect(visitor)
+        await until(lambda: has_looked(site))
+        handle = ticket_in(visitor.cookie).handle
+        await store.elsewhere(handle)
+        store.asked.clear()
+        store.listeners[0].connected()
+        await until(lambda: handle in store.asked and has_looked(site))
+        store.listeners[0].ended(handle, "stolen")
+        assert await socket.closed() == (POLICY_VIOLATION, "stolen")
+
+
 async def test_a_connection_that_was_lost_again():
     """W4: what ended after an answer was given is found, though that comes only later."""
     store = Silent()

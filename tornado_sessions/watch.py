@@ -31,6 +31,9 @@ _PAUSE = 0.5
 """Seconds at the most until a store that failed is tried again: within a second of its
 return everybody knows what has ended meanwhile."""
 
+_REASON_TAKES = 0.25
+"""Seconds for the news of why a session ended to follow the look that finds it gone."""
+
 OnEnd = Callable[[str], None]
 
 
@@ -44,6 +47,7 @@ class Watcher:
     __slots__ = (
         "deadline",
         "expires_at",
+        "gone",
         "handle",
         "missed",
         "on_end",
@@ -62,6 +66,8 @@ class Watcher:
         self.expires_at = 0.0
         self.deadline = 0.0
         """When the session is over in any case; epoch seconds, like ``expires_at``."""
+        self.gone = False
+        """True if a look found nothing, and the news may yet say why."""
         self.timer: asyncio.TimerHandle | None = None
         self.unreadable = False
         """True once the log says so; it is asked for twice a second."""
@@ -240,8 +246,16 @@ class Watch:
                 self._note_life(watcher, record.meta)
             # One that expired since then may have been extended before: its timer asks.
             if record is None or asked_at >= watcher.expires_at:
-                self.ended(handle, _reason(watcher, self._now()))
-                return  # the others have been told, too
+                reason = _reason(watcher, self._now())
+                if reason is not UNKNOWN_REASON:
+                    self.ended(handle, reason)
+                    return  # the others have been told, too
+                self._await_reason(watcher)
+
+    def _await_reason(self, watcher: Watcher) -> None:
+        if not watcher.gone:
+            watcher.gone = True
+            self._set_timer(watcher, self._now() + _REASON_TAKES)
 
     def _note_unreadable(self, handle: str, error: BaseException) -> None:
         watchers = self._armed(handle)
@@ -265,6 +279,7 @@ class Watch:
         watcher.deadline = meta.created_at + self._config.absolute_timeout
         idle_until = meta.last_seen_at + self._config.idle_timeout
         watcher.expires_at = min(meta.expires_at, watcher.deadline, idle_until)
+        watcher.gone = False
         self._set_timer(watcher, watcher.expires_at)
 
     def _set_timer(self, watcher: Watcher, until: float) -> None:
@@ -276,7 +291,9 @@ class Watch:
 
     def _on_time(self, watcher: Watcher) -> None:
         now = self._now()
-        if now < watcher.expires_at:  # the clock of the store is not that of the loop
+        if watcher.gone:
+            self.ended(watcher.handle, UNKNOWN_REASON)
+        elif now < watcher.expires_at:  # the clock of the store is not that of the loop
             self._set_timer(watcher, watcher.expires_at)
         elif now >= watcher.deadline:
             self.ended(watcher.handle, "absolute")
