@@ -39,11 +39,14 @@ class Answer(Protocol[R_contra]):
 
 
 class Callback(Generic[R]):
-    """Has an answer go to a function at once, where a future would take a turn more.
+    """Has an answer go to a function, for less than a future with a callback costs.
+
+    It is called in a turn of its own, as with a future: who is told may ask for more, or
+    fail. (Told at once, 16 visitors would ask at different times, and share fewer batches:
+    it was 5 % slower.)
 
     Args:
-        then: Called with the answer or the error, in the context of who made this. What
-            it raises goes to the event loop's exception handler.
+        then: Called with the answer or the error, in the context of who made this.
     """
 
     __slots__ = ("_context", "_done", "_then")
@@ -58,14 +61,8 @@ class Callback(Generic[R]):
 
     def set_result(self, result: R | Exception, /) -> None:
         self._done = True
-        try:
-            self._context.run(self._then, result)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # as the event loop does with its callbacks
-            # Not which function it is: what is bound to it may hold secrets.
-            failure = {"message": "who waited for an answer failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(failure)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._then, result, context=self._context)
 
     set_exception = set_result
 
@@ -175,17 +172,9 @@ class Coalescer(Generic[T, R]):
 
     def _is_over(self, one: _Waiting[T, R], now: float) -> bool:
         """Tell whether *one* has its answer or was cancelled; fail it if it is late."""
-        if one.answer.done():
-            return True
-        if one.deadline > now:
-            return False
-        # In a turn of its own: whoever is told may submit more, and this is no time for it.
-        asyncio.get_running_loop().call_soon(self._fail, one)
-        return True
-
-    def _fail(self, one: _Waiting[T, R]) -> None:
-        if not one.answer.done():
+        if one.deadline <= now and not one.answer.done():
             one.answer.set_exception(too_late(self._name, self._timeout))
+        return one.answer.done()
 
     async def _run(self) -> None:
         loop, task, self._starting = asyncio.get_running_loop(), self._starting, None
