@@ -130,20 +130,26 @@ async def test_a_successor_undoes_no_login(make_store):
         assert (await visitor.get()).body == b'{"k": "1"}'
 
 
+async def rotates_too_late(site, visitor, clock, gate):
+    """Return an answer under way whose rotation met another, and the gate it waits at."""
+    await visitor.get("/?set=k:1")
+    clock.advance(AFTER)
+    slow = asyncio.ensure_future(visitor.twin().get("/?touch=k&wait=a"))
+    await gate.arrival()
+    await visitor.get()
+    loading = site.store.park("load")
+    gate.open()
+    await loading.arrival()
+    return slow, loading
+
+
 @on_waiting_stores
 async def test_a_successor_that_was_met_late_undoes_no_login(make_store):
     """C5 C6 E4: nor one that a request met when its own rotation came too late."""
     gate, clock = Gate(), FakeClock()
     async with serve(make_store, clock, acting(a=gate)) as site:
         visitor = site.visitor()
-        await visitor.get("/?set=k:1")
-        clock.advance(AFTER)
-        slow = asyncio.ensure_future(visitor.twin().get("/?touch=k&wait=a"))
-        await gate.arrival()
-        await visitor.get()
-        loading = site.store.park("load")
-        gate.open()
-        await loading.arrival()
+        slow, loading = await rotates_too_late(site, visitor, clock, gate)
         committing = site.store.park("commit")
         loading.open()
         await committing.arrival()
@@ -180,14 +186,7 @@ async def test_a_rotation_that_comes_too_late_where_the_store_fails(make_store):
     gate, clock = Gate(), FakeClock()
     async with serve(make_store, clock, acting(a=gate)) as site:
         visitor = site.visitor()
-        await visitor.get("/?set=k:1")
-        clock.advance(AFTER)
-        slow = asyncio.ensure_future(visitor.twin().get("/?touch=k&wait=a"))
-        await gate.arrival()
-        await visitor.get()
-        loading = site.store.park("load")
-        gate.open()
-        await loading.arrival()
+        slow, loading = await rotates_too_late(site, visitor, clock, gate)
         site.store.failing.add("load")
         loading.open()
         answer = await soon(slow)

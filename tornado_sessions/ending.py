@@ -46,6 +46,7 @@ class Ending:
         Raises:
             StoreError: Some could not be ended.
         """
+        assert self.most is not None
 
         def too_many(found: list[Record]) -> list[Record]:
             return sorted(found, key=_newest_first)[self.most :]

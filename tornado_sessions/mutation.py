@@ -114,9 +114,7 @@ class Mutation:
             return False
         if outcome is Outcome.GONE:
             self._settlement.dropped(plan)
-        if (
-            session.generation != plan.generation
-        ):  # it has ended meanwhile, for this one
+        if session.generation != plan.generation:  # it has ended here meanwhile
             return True
         if outcome is Outcome.APPLIED:  # and nothing else: a login is still to come
             session.rebase_meta(merged_meta(session.record.meta, change.meta))
