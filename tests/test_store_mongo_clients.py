@@ -84,6 +84,8 @@ def test_store_from_url():
     assert store._namespace == "shop"
     assert store._source._url == "mongodb://localhost/web?journal=true"
     assert isinstance(store_from_url("mongodb+srv://example.com/web"), MongoStore)
+    several = store_from_url("mongodb://one,[::1]:27018/web?replicaSet=rs")
+    assert several._source._url == "mongodb://one,[::1]:27018/web?replicaSet=rs"
 
 
 BAD = {

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from tornado_sessions.errors import ConfigurationError
 from tornado_sessions.stores.redis_cluster import ClusterTransport
 from tornado_sessions.stores.redis_transport import PoolTransport, Transport
-from tornado_sessions.stores.url import ESCAPED, safe_url
+from tornado_sessions.stores.url import ESCAPED, safe_url, split_url
 
 redis: Any  # redis-py is typed in parts
 try:
@@ -80,7 +80,7 @@ def transport_to(url: str) -> Transport:
 
 def _parsed(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError:
         parts = urlsplit("")
     if "@" in parts.path or parts.fragment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -84,9 +85,25 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     return path[1:] if relative else path
 
 
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL that may name several hosts: ``one,[::1]:8``.
+
+    `urlsplit` by itself allows brackets for the first of them only, since Python 3.12.9
+    and 3.13.2.
+
+    Raises:
+        ValueError: It is no URL.
+    """
+    start, slashes, rest = url.partition("://")
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    for host in place.rpartition("@")[2].split(","):
+        urlsplit(f"//{host}")  # which refuses brackets that are elsewhere
+    return urlsplit(start + slashes + rest[len(place) :])._replace(netloc=place)
+
+
 def _parts(url: object) -> SplitResult:
     try:
-        return urlsplit(url) if isinstance(url, str) else urlsplit("")
+        return split_url(url) if isinstance(url, str) else urlsplit("")
     except ValueError:
         message = f"session_store {safe_url(url)} is no URL; {ESCAPED}"
     raise ConfigurationError(message)
