@@ -101,6 +101,7 @@ local now, slack, channel = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local said = {ARGV[1], '', ''}
 
 local function slice(list, first, last)
+  if last - first < 1000 then return {unpack(list, first, last)} end
   local part = {}
   for i = first, last do part[#part + 1] = list[i] end
   return part
@@ -124,15 +125,18 @@ local function ttl(expires)
   return math.max(1, math.ceil((tonumber(expires) - now) * 1000))
 end
 
--- It may hold too much, never too little: entries go when they are long over.
+-- It may hold too much, never too little: entries that are long over go when it is given
+-- a longer life, which is once in the slack and not each time.
 local function index(key, handle, expires)
   local known = redis.call('ZSCORE', key, handle)
   if not known or tonumber(known) < tonumber(expires) then
     redis.call('ZADD', key, expires, handle)
   end
   local needed = ttl(expires) + slack * 1000
-  if redis.call('PTTL', key) < needed then redis.call('PEXPIRE', key, needed) end
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - slack))
+  if redis.call('PTTL', key) < needed then
+    redis.call('PEXPIRE', key, needed + slack * 1000)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - slack))
+  end
 end
 
 local operation = {}
@@ -185,7 +189,9 @@ function operation.apply(keys, args)
   call_with('HSET', keys[1], set)
   call_with('HDEL', keys[1], gone)
   if moved then redis.call('PEXPIRE', keys[1], ttl(expires)) end
-  local principal = redis.call('HGET', keys[1], 'principal')
+  local principal = old_principal
+  for i = 1, removed do if gone[i] == 'principal' then principal = nil end end
+  for i = 1, #set, 2 do if set[i] == 'principal' then principal = set[i + 1] end end
   local unknown = principal ~= indexed and (moved or principal ~= old_principal)
   if principal and (unknown or behind) then
     said[#said + 1] = principal
