@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from benchmarks.databases import MONGO, REDIS, Database, NotThereError, cores, running
+from benchmarks.databases import (
+    MONGO,
+    REDIS,
+    Database,
+    NotThereError,
+    cores,
+    process_of,
+)
 from benchmarks.load import Connection, connections, everybody
-from benchmarks.process import server
+from benchmarks.process import Running, server
 from benchmarks.processor_time import CONNECTIONS, Size, cost, middle, quotient
 from benchmarks.report import Progress, Row, missing
 
 Round: TypeAlias = "dict[str, float]"
-"""Microseconds above the bare handler by path, and those of the bare handler."""
+"""Microseconds above the bare handler by path, and those of the bare handler; and what
+the database took itself, by path with `_ITSELF` before it."""
+_ITSELF = "database "
 
 FULL = Size(servers=12, rounds=30, requests=12)
 QUICK = Size(servers=1, rounds=2, requests=5)
@@ -52,6 +61,7 @@ class Visitors:
 
     ours: Sequence[Connection]
     theirs: Sequence[Connection]
+    database: Running
 
     async def count(self, times: int) -> None:
         """Let everyone be counted so many times."""
@@ -91,12 +101,16 @@ async def _served(database: Database) -> AsyncIterator[Visitors]:
     """Start the database and, on a core of its own, the server that is measured."""
     with cores() as core:
         async with (
-            running(database) as url,
-            server("--store", url, "--handwritten", url, *core) as port,
+            process_of(database) as process,
+            _server(database.url(process.port), *core) as port,
             connections(port, CONNECTIONS) as ours,
             connections(port, CONNECTIONS) as theirs,
         ):
-            yield Visitors(ours, theirs)
+            yield Visitors(ours, theirs, process)
+
+
+def _server(url: str, *core: str) -> AbstractAsyncContextManager[int]:
+    return server("--store", url, "--handwritten", url, *core)
 
 
 async def _round(visitors: Visitors, kinds: Sequence[Kind], requests: int) -> Round:
@@ -106,7 +120,10 @@ async def _round(visitors: Visitors, kinds: Sequence[Kind], requests: int) -> Ro
         sides = ((kind.theirs, visitors.theirs), (kind.ours, visitors.ours))
         for path, side in sides:
             costs["/bare"] = await cost(side, "/bare", requests)
+            before = visitors.database.processor_time()
             costs[path] = await cost(side, path, requests) - costs["/bare"]
+            took = visitors.database.processor_time() - before
+            costs[_ITSELF + path] = 1_000_000 * took / (requests * len(side))
     return costs
 
 
@@ -119,8 +136,13 @@ def _rows(database: Database, kind: Kind, rounds: Sequence[Round]) -> list[Row]:
     by_hand = f"{database.name} by hand, {kind.what}, adds"
     store = f"{database.scheme}://, {kind.what}"
     ratio = quotient(rounds, ours, theirs)
+    itself = f"{database.name} itself, {kind.what}"
+    for_them = middle(rounds, _column(_ITSELF + kind.theirs))
+    for_us = middle(rounds, _column(_ITSELF + kind.ours))
     return [
         Row(kind.rule, by_hand, middle(rounds, theirs), "µs"),
         Row(kind.rule, f"{store}, adds", middle(rounds, ours), "µs"),
         Row(kind.rule, f"{store}, against by hand", ratio, "×", at_most=kind.at_most),
+        Row(kind.rule, f"{itself}, by hand", for_them, "µs"),
+        Row(kind.rule, f"{itself}, {database.scheme}://", for_us, "µs"),
     ]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tornado.testing import bind_unused_port
 
+from benchmarks.process import Running
+
 _PATIENCE = 60.0
 """Seconds for a server to start or to stop."""
 
@@ -36,6 +38,9 @@ class Database:
     """What to install if one of these is missing."""
     arguments: tuple[str, ...]
     """For the server; the last one names the directory that follows."""
+
+    def url(self, port: int) -> str:
+        return f"{self.scheme}://127.0.0.1:{port}"
 
     def found(self) -> str:
         """Return the path of the server; raise `NotThereError` if a part is missing."""
@@ -115,6 +120,13 @@ async def running(database: Database) -> AsyncIterator[str]:
     Raises:
         NotThereError: The server or its driver is not installed.
     """
+    async with process_of(database) as process:
+        yield database.url(process.port)
+
+
+@asynccontextmanager
+async def process_of(database: Database) -> AsyncIterator[Running]:
+    """Start *database* as `running` does; gives its process."""
     program = database.found()
     with tempfile.TemporaryDirectory(prefix=f"{database.scheme}-") as folder:
         port = _free_port()
@@ -126,7 +138,7 @@ async def running(database: Database) -> AsyncIterator[str]:
         )
         try:
             await asyncio.wait_for(_accepts(port, process), _PATIENCE)
-            yield f"{database.scheme}://127.0.0.1:{port}"
+            yield Running(port, process.pid)
         finally:
             with suppress(ProcessLookupError):
                 process.terminate()

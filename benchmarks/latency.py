@@ -6,6 +6,11 @@ else, and of sessions written by hand.
 They are measured twice. As fast as they can, each answer waits for all the others, so
 what is seen is the processor time of 128 requests. At half of the rate that the server
 sustains like that, fewer requests are under way at once, so fewer share a round trip.
+
+Now and then Python's garbage collector looks at all objects, and meanwhile 128 visitors
+wait. A turn is long enough to have that several times, with a bare handler too: within a
+second it comes or it does not. A second server was told by ``gc.freeze()`` to pass over
+what was there when it began.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from benchmarks.databases import REDIS, NotThereError, cores, running
 from benchmarks.load import Connection, connections, everybody
@@ -49,14 +54,14 @@ class Size:
     servers: int
     rounds: int
     seconds: float
-    """For each kind of request, at each pace."""
+    """For each kind of request, at each pace: some full garbage collections."""
 
     @property
     def total(self) -> int:
         return self.servers * self.rounds
 
 
-FULL = Size(servers=8, rounds=10, seconds=1.0)
+FULL = Size(servers=8, rounds=2, seconds=4.0)
 QUICK = Size(servers=1, rounds=1, seconds=0.1)
 
 
@@ -70,6 +75,8 @@ class Round:
     """Requests a second, where they were paced."""
     paced: Slowest
     busy: Slowest
+    frozen: Slowest
+    """As *busy*, of the server that called ``gc.freeze()``."""
     in_use: dict[str, float]
     """Per cent of its core that the server used, where they were paced, by path."""
 
@@ -84,8 +91,16 @@ class Crowd:
     paced: Sequence[Connection]
 
 
-Crowds: TypeAlias = "tuple[Crowd, Crowd]"
-"""Those with our sessions, and those with sessions by hand."""
+class Crowds(NamedTuple):
+    """Those with our sessions, and those with sessions by hand."""
+
+    ours: Crowd
+    by_hand: Crowd
+    frozen: Crowd
+    """As *ours*, of a server that called ``gc.freeze()``."""
+
+    def asking(self, path: str) -> Crowd:
+        return self.by_hand if path.startswith("/handwritten") else self.ours
 
 
 async def measure(size: Size, progress: Progress) -> list[Row]:
@@ -109,10 +124,12 @@ async def _crowds() -> AsyncIterator[Crowds]:
         async with (
             running(REDIS) as url,
             server("--store", url, "--handwritten", url, *core) as port,
+            server("--store", url, "--freeze", *core) as freezing,
             _crowd(port, "/write") as ours,
             _crowd(port, "/handwritten") as by_hand,
+            _crowd(freezing, "/write") as frozen,
         ):
-            yield ours, by_hand
+            yield Crowds(ours, by_hand, frozen)
 
 
 @asynccontextmanager
@@ -128,30 +145,29 @@ async def _crowd(port: int, path: str) -> AsyncIterator[Crowd]:
         yield Crowd(single, busy, paced)
 
 
-def _whose(path: str, crowds: Crowds) -> Crowd:
-    return crowds[path.startswith("/handwritten")]
-
-
 async def _round(crowds: Crowds, seconds: float) -> Round:
-    ours, by_hand = crowds
-    without = await _asked(ours.single, "/signed-cookie", seconds / 4)
-    with_trip = await _asked(by_hand.single, "/handwritten-read", seconds / 4)
+    without = await _asked(crowds.ours.single, "/signed-cookie", seconds / 4)
+    with_trip = await _asked(crowds.by_hand.single, "/handwritten-read", seconds / 4)
     busy = {
-        path: await _asked(_whose(path, crowds).busy, path, seconds) for path in _KINDS
+        path: await _asked(crowds.asking(path).busy, path, seconds) for path in _KINDS
     }
     rate = min(len(busy[path]) for path in _SUSTAINED) / seconds / 2
     paced: Slowest = {}
     in_use: dict[str, float] = {}
     for path in _KINDS:
-        visitors = _whose(path, crowds).paced
-        async with _in_use(ours.single[0], in_use, path):
+        visitors = crowds.asking(path).paced
+        async with _in_use(crowds.ours.single[0], in_use, path):
             took = await _in_their_time(visitors, path, seconds, _VISITORS / rate)
         paced[path] = _slowest(took)
+    frozen = crowds.frozen.busy
     return Round(
         trip=1000 * (median(with_trip) - median(without)),
         rate=rate,
         paced=paced,
         busy={path: _slowest(took) for path, took in busy.items()},
+        frozen={
+            path: _slowest(await _asked(frozen, path, seconds)) for path in _SUSTAINED
+        },
         in_use=in_use,
     )
 
@@ -201,6 +217,7 @@ def _rows(rounds: Sequence[Round]) -> list[Row]:
         *(_row_of_use(rounds, path) for path in _KINDS),
         *_rows_of(rounds, "paced", lambda one: one.paced),
         *_rows_of(rounds, "as fast as they can", lambda one: one.busy),
+        *_rows_of(rounds, "the same after gc.freeze()", lambda one: one.frozen),
     ]
 
 
@@ -220,12 +237,12 @@ def _rows_of(
         return _TIMES_BARE * slowest(one)["/bare"] + one.trip
 
     rows = []
-    for path, kind in _KINDS.items():
+    for path in slowest(rounds[0]):
 
         def waits(one: Round, path: str = path) -> float:
             return slowest(one)[path]
 
-        what = f"{pace}: {kind}, "
+        what = f"{pace}: {_KINDS[path]}, "
         rows.append(Row("L1", f"{what}99 % within", middle(rounds, waits), "ms"))
         if path != "/bare":
             against = f"{what}against {_TIMES_BARE} × bare and a round trip"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import marshal
 import os
@@ -210,11 +211,15 @@ async def handwritten_routes(place: str | None) -> list[Route]:
     return routes
 
 
-async def serve(store: str, place: str | None, *, encrypted: bool) -> None:
+async def serve(
+    store: str, place: str | None, *, encrypted: bool, freeze: bool
+) -> None:
     socket, port = bind_unused_port()
     routes = await handwritten_routes(place)
     server = HTTPServer(ByPath(store, routes, encrypted=encrypted))
     server.add_sockets([socket])
+    if freeze:
+        gc.freeze()
     print(port, flush=True)
     await asyncio.Event().wait()
 
@@ -247,6 +252,9 @@ def main() -> None:
     parser.add_argument(
         "--encrypted", action="store_true", help="serve encrypted sessions, too"
     )
+    parser.add_argument(
+        "--freeze", action="store_true", help="call gc.freeze() once it is built"
+    )
     options = parser.parse_args()
     if options.slower_disk:
         slow_down_commits(options.slower_disk)
@@ -256,7 +264,8 @@ def main() -> None:
     run: Any = asyncio.run
     if options.uvloop:  # not needed otherwise, and may not be installed
         run = importlib.import_module("uvloop").run
-    run(serve(options.store, options.handwritten, encrypted=options.encrypted))
+    encrypted, freeze = options.encrypted, options.freeze
+    run(serve(options.store, options.handwritten, encrypted=encrypted, freeze=freeze))
 
 
 if __name__ == "__main__":
