@@ -7,17 +7,17 @@ They are measured twice. As fast as they can, each answer waits for all the othe
 what is seen is the processor time of 128 requests. At half of the rate that the server
 sustains like that, fewer requests are under way at once, so fewer share a round trip.
 
-Now and then Python's garbage collector looks at all objects, and meanwhile 128 visitors
-wait. A turn is long enough to have that several times, with a bare handler too: within a
-second it comes or it does not. A second server was told by ``gc.freeze()`` to pass over
-what was there when it began.
+Now and then Python's garbage collector looks at all objects, and 128 visitors wait. As
+fast as they can, a turn is long enough to have that several times, with a bare handler
+too. Paced, it would be there or not by luck, so that server is one that has called
+``gc.freeze()``: the collector passes over what was there when it began.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -73,10 +73,10 @@ class Round:
     """Milliseconds that asking Redis by hand adds to a request, when nobody else asks."""
     rate: float
     """Requests a second, where they were paced."""
-    paced: Slowest
     busy: Slowest
     frozen: Slowest
-    """As *busy*, of the server that called ``gc.freeze()``."""
+    """As *busy*, of the server that called ``gc.freeze()``; so is *paced*."""
+    paced: Slowest
     in_use: dict[str, float]
     """Per cent of its core that the server used, where they were paced, by path."""
 
@@ -92,12 +92,10 @@ class Crowd:
 
 
 class Crowds(NamedTuple):
-    """Those with our sessions, and those with sessions by hand."""
+    """Visitors of one server: with our sessions, and with sessions by hand."""
 
     ours: Crowd
     by_hand: Crowd
-    frozen: Crowd
-    """As *ours*, of a server that called ``gc.freeze()``."""
 
     def asking(self, path: str) -> Crowd:
         return self.by_hand if path.startswith("/handwritten") else self.ours
@@ -108,28 +106,36 @@ async def measure(size: Size, progress: Progress) -> list[Row]:
     rounds: list[Round] = []
     try:
         for number in range(size.servers):
-            async with _crowds() as crowds:
-                await _round(crowds, size.seconds / 4)  # warms up
+            async with _served() as (usual, freezing):
+                await _round(usual, freezing, size.seconds / 4)  # warms up
                 for turn in range(size.rounds):
                     progress("L1", number * size.rounds + turn, size.total)
-                    rounds.append(await _round(crowds, size.seconds))
+                    rounds.append(await _round(usual, freezing, size.seconds))
     except NotThereError as hint:
         return missing(["L1"], REDIS.name, hint)
     return _rows(rounds)
 
 
 @asynccontextmanager
-async def _crowds() -> AsyncIterator[Crowds]:
+async def _served() -> AsyncIterator[tuple[Crowds, Crowds]]:
+    """Start two servers, the second of which calls ``gc.freeze()``."""
     with cores() as core:
         async with (
             running(REDIS) as url,
-            server("--store", url, "--handwritten", url, *core) as port,
-            server("--store", url, "--freeze", *core) as freezing,
-            _crowd(port, "/write") as ours,
-            _crowd(port, "/handwritten") as by_hand,
-            _crowd(freezing, "/write") as frozen,
+            _crowds(url, *core) as usual,
+            _crowds(url, "--freeze", *core) as freezing,
         ):
-            yield Crowds(ours, by_hand, frozen)
+            yield usual, freezing
+
+
+@asynccontextmanager
+async def _crowds(url: str, *options: str) -> AsyncIterator[Crowds]:
+    async with (
+        server("--store", url, "--handwritten", url, *options) as port,
+        _crowd(port, "/write") as ours,
+        _crowd(port, "/handwritten") as by_hand,
+    ):
+        yield Crowds(ours, by_hand)
 
 
 @asynccontextmanager
@@ -145,31 +151,35 @@ async def _crowd(port: int, path: str) -> AsyncIterator[Crowd]:
         yield Crowd(single, busy, paced)
 
 
-async def _round(crowds: Crowds, seconds: float) -> Round:
-    without = await _asked(crowds.ours.single, "/signed-cookie", seconds / 4)
-    with_trip = await _asked(crowds.by_hand.single, "/handwritten-read", seconds / 4)
-    busy = {
-        path: await _asked(crowds.asking(path).busy, path, seconds) for path in _KINDS
-    }
-    rate = min(len(busy[path]) for path in _SUSTAINED) / seconds / 2
+async def _round(usual: Crowds, freezing: Crowds, seconds: float) -> Round:
+    without = await _asked(usual.ours.single, "/signed-cookie", seconds / 4)
+    with_trip = await _asked(usual.by_hand.single, "/handwritten-read", seconds / 4)
+    busy = await _busy(usual, _KINDS, seconds)
+    frozen = await _busy(freezing, _SUSTAINED, seconds)
+    rate = min(map(len, frozen.values())) / seconds / 2
     paced: Slowest = {}
     in_use: dict[str, float] = {}
     for path in _KINDS:
-        visitors = crowds.asking(path).paced
-        async with _in_use(crowds.ours.single[0], in_use, path):
+        visitors = freezing.asking(path).paced
+        async with _in_use(freezing.ours.single[0], in_use, path):
             took = await _in_their_time(visitors, path, seconds, _VISITORS / rate)
         paced[path] = _slowest(took)
-    frozen = crowds.frozen.busy
     return Round(
         trip=1000 * (median(with_trip) - median(without)),
         rate=rate,
-        paced=paced,
         busy={path: _slowest(took) for path, took in busy.items()},
-        frozen={
-            path: _slowest(await _asked(frozen, path, seconds)) for path in _SUSTAINED
-        },
+        frozen={path: _slowest(took) for path, took in frozen.items()},
+        paced=paced,
         in_use=in_use,
     )
+
+
+async def _busy(
+    crowds: Crowds, paths: Iterable[str], seconds: float
+) -> dict[str, list[float]]:
+    return {
+        path: await _asked(crowds.asking(path).busy, path, seconds) for path in paths
+    }
 
 
 @asynccontextmanager
@@ -213,11 +223,11 @@ def _rows(rounds: Sequence[Round]) -> list[Row]:
     rate = middle(rounds, lambda one: one.rate)
     return [
         Row("L1", "one round trip to Redis", middle(rounds, _trip), "ms"),
+        *_rows_of(rounds, "as fast as they can", lambda one: one.busy),
+        *_rows_of(rounds, "the same after gc.freeze()", lambda one: one.frozen),
         Row("L1", f"{_VISITORS} connections, paced", rate, "/s"),
         *(_row_of_use(rounds, path) for path in _KINDS),
         *_rows_of(rounds, "paced", lambda one: one.paced),
-        *_rows_of(rounds, "as fast as they can", lambda one: one.busy),
-        *_rows_of(rounds, "the same after gc.freeze()", lambda one: one.frozen),
     ]
 
 
