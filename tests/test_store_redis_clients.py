@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import traceback
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from httpkit_stores import soon
 from rediskit import shared_redis, shared_server
 from tornado_sessions import ConfigurationError, StoreError, store_from_url
 from tornado_sessions.stores import redis_client
+from tornado_sessions.stores import url as url_module
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome, Record
 from tornado_sessions.stores.redis import RedisStore
 from tornado_sessions.stores.redis_transport import Command
@@ -75,6 +77,22 @@ def test_other_urls():
     assert (found.socket_timeout, found.client_name) == (1.5, "shop")
     store = store_from_url("redis://db?namespace=shop")
     assert store._layout.everything == b"shop:*"
+
+
+SEVERAL = {"redis+sentinel": "/main", "redis+cluster": "", "mongodb": "/web"}
+
+
+def test_no_urlsplit_sees_several_hosts(monkeypatch):
+    """R4: some Pythons refuse brackets then, around any but the first of them."""
+
+    def strict(url):
+        assert "," not in url
+        return urlsplit(url)
+
+    monkeypatch.setattr(url_module, "urlsplit", strict)
+    monkeypatch.setattr(redis_client, "urlsplit", strict)
+    for start, end in SEVERAL.items():
+        store_from_url(f"{start}://me:pw@one,two:7,[::1]:8{end}")
 
 
 def test_urls_of_sentinels():

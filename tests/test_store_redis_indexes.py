@@ -259,6 +259,22 @@ async def test_indexes_expire(store, clock):
     assert left[0] < left[2] <= 17200_000
 
 
+async def test_a_login_without_a_clock_is_indexed_while_it_lives(store, clock):
+    """R4: the script tells how long that is, if nobody else does."""
+    await did(store, Create("h", meta(clock, 10 * HOUR), {}))
+    await did(store, Apply("h", meta={"principal": "alice"}))
+    assert float((await indexed(store, "alice"))[b"h"]) >= clock() + 10 * HOUR
+
+
+async def test_nobodys_session_is_not_indexed(store, clock):
+    """R4, P7: a change that takes the principal away has no index to follow."""
+    await did(store, Create("h", meta(clock, HOUR, principal="alice"), {}))
+    gone = {"principal": None, **extension(clock, 5 * HOUR)}
+    await did(store, Apply("h", meta=gone))
+    score = (await indexed(store, "alice"))[b"h"]
+    assert float(score) < clock() + 5 * HOUR
+
+
 async def test_a_change_leaves_the_life_of_an_index_as_a_rule(store, clock):
     """R4, P7: it was given more than it needs, so that few changes have to see to it."""
     keys = store._layout.live[store._layout.place("h")[0]], store._layout.principal("a")

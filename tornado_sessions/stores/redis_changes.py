@@ -26,7 +26,7 @@ from tornado_sessions.stores.redis_layout import (
 _NO_CLOCKS = dict.fromkeys(MONOTONIC_FIELDS, b"")
 _NONE = (b"0",)
 SLACK = 3600.0
-"""Seconds for which an index keeps what is over: the clocks of servers differ."""
+"""Seconds for which an index keeps what is over, at least: clocks of servers differ."""
 
 
 class Operation(msgspec.Struct):
