@@ -20,8 +20,8 @@ from tornado_sessions.errors import StoreError
 from tornado_sessions.stores import file_ends, polling, sqlite_ends
 from tornado_sessions.stores.base import LOOK_EVERY, Apply, Delete, Outcome
 from tornado_sessions.stores.file import FileStore
-from tornado_sessions.stores.file_ends import EndNotes, Seen
-from tornado_sessions.stores.polling import RETENTION
+from tornado_sessions.stores.file_ends import EndNotes
+from tornado_sessions.stores.polling import LOOK_AGAIN, RETENTION
 from tornado_sessions.stores.sqlite import SQLiteStore
 from tornado_sessions.stores.sqlite_schema import MIGRATIONS, tables
 from tornado_sessions.stores.url import store_from_url
@@ -164,12 +164,13 @@ async def test_more_than_one_look_takes(opened, monkeypatch):
 
 
 async def test_the_pace(opened):
-    """W2: while nothing happens there is one look every LOOK_EVERY seconds, no more."""
+    """W2: after the second, and while nothing happens, one look every LOOK_EVERY seconds."""
     store = await opened()
     watched = Watched(store)
     async with listening(store):
         await until(lambda: len(watched.times) >= 4)
-    gaps = [b - a for a, b in pairwise(watched.times)]
+    first, *gaps = [b - a for a, b in pairwise(watched.times)]
+    assert first >= LOOK_AGAIN * 0.98
     assert min(gaps) >= LOOK_EVERY * 0.98
 
 
@@ -391,8 +392,14 @@ async def files(tmp_path):
 
 
 @pytest.fixture
-def notes(tmp_path):
-    return EndNotes(tmp_path)
+def there():
+    """The handles whose records are there."""
+    return {"h"}
+
+
+@pytest.fixture
+def notes(tmp_path, there):
+    return EndNotes(tmp_path, there.__contains__)
 
 
 def fill_up(folder):
@@ -497,13 +504,14 @@ async def test_files_of_others(files):
     assert {path.name for path in folder.iterdir()} >= set(strays)
 
 
-def test_who_comes_while_a_session_is_being_removed(notes):
+def test_who_comes_while_a_session_is_being_removed(notes, there):
     """W1: an end is told once the session is removed, whoever saw that it was about to be."""
     begun = notes.news(None).place
     note = notes.begin("h", "why")
     late = notes.news(None).place
     first = notes.news(begun)
     assert (first.ends, first.missed) == ([], False)
+    there.clear()
     notes.settle(note, ended=True)
     second = notes.news(first.place)
     assert second.ends == notes.news(late).ends == [("h", "why")]
@@ -512,38 +520,49 @@ def test_who_comes_while_a_session_is_being_removed(notes):
     assert notes.news(notes.news(None).place).ends == []
 
 
-def test_a_note_that_is_half_written(notes):
+def test_a_note_that_is_half_written(notes, there):
     """W1: while it is written it is no news; one that never will be whole is an end missed."""
     place = notes.news(None).place
     note = notes.begin("h", "why")
     note.write_bytes(note.read_bytes()[:-1])
-    news = notes.news(place)
-    assert (news.ends, news.missed) == ([], False)
+    there.clear()
+    for _ in range(2):
+        news = notes.news(place)
+        assert (news.ends, news.missed) == ([], False)
+        place = news.place
     notes.settle(note, ended=True)
     news = notes.news(place)
     assert (news.ends, news.missed) == ([], True)
     assert not notes.news(news.place).missed
 
 
-def test_a_note_that_nobody_settles(notes):
-    """W1, W4: a session of which only a killed process knew is looked at, never called ended."""
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_note_that_is_settled_late_or_never(notes, there, settles):
+    """W1, W2: what has ended is told by its record, once, with its exact reason."""
+    places = [notes.news(None).place]
+    note = notes.begin("h", "why")
+    places += [notes.news(places[0]).place, notes.news(None).place]
+    for place in places * 2:
+        assert notes.news(place).ends == []
+    there.clear()
+    for place in places:
+        news = notes.news(place)
+        if settles and note.exists():
+            notes.settle(note, ended=True)
+        assert (news.ends, news.missed) == ([("h", "why")], False)
+        assert notes.news(news.place).ends == []
+
+
+def test_more_notes_than_one_look_takes(notes, there, monkeypatch):
+    """F4: those of sessions that are there are none of them, however many there are."""
+    monkeypatch.setattr(file_ends, "AT_ONCE", 2)
     place = notes.news(None).place
-    notes.begin("h", "why")
-    place = notes.news(place).place
-    newcomer = notes.news(None).place
-    for there in (place, newcomer, notes.news(place).place):
-        news = notes.news(there)
-        assert (news.ends, news.missed) == ([], True)
-
-
-def test_a_note_that_nobody_settled_for_long(notes, wall):
-    """W2: nor is anything looked at for ever, though nobody removes the note."""
-    notes.begin("h", "why")
-    wall.advance(RETENTION + 1)
-    news = notes.news(Seen(frozenset(), wall()))
-    for _ in range(3):
-        assert (news.ends, news.missed) == ([], False)
-        news = notes.news(news.place)
+    for handle in "hhhabc":
+        notes.begin(handle, "why")
+    first = notes.news(place)
+    second = notes.news(first.place)
+    assert [first.more, second.more] == [True, False]
+    assert [*first.ends, *second.ends] == [(handle, "why") for handle in "abc"]
 
 
 def test_what_was_seen_is_forgotten(notes, wall):

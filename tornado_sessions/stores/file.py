@@ -86,7 +86,7 @@ class FileStore(Store):
         self._root = Path(path) / checked_namespace(namespace)
         self._files = RecordFiles(self._root)
         self._principals = PrincipalIndex(self._root / "principals")
-        self._ends = EndNotes(self._root / "ends")
+        self._ends = EndNotes(self._root / "ends", self._exists)
         self._polling = EndPolling[Seen]()
         self._threads: ThreadPoolExecutor | None = None
         self._sweeping = Sweeping(self._files, self._principals, self._locked)
@@ -268,6 +268,9 @@ class FileStore(Store):
             theirs = isinstance(record, Record) and record.meta.principal == principal
             if not theirs and not isinstance(record, StoreError):
                 self._principals.discard(principal, name)
+
+    def _exists(self, handle: str) -> bool:
+        return self._files.exists(file_name(handle))
 
     def _count(self) -> int:
         now, total = self.clock(), 0

@@ -6,12 +6,10 @@
     ends/00000001795430400123456-4f1c….ending   one that is about to be removed
 
 **The order.** The note is written first, as *ending*; then the record is removed; then
-the note is renamed, and listeners tell of it under that name only. Whoever is killed in
-between leaves an *ending* one, of a session that may have ended or not. So as long as one
-lies there for more than a look, and for no longer than notes are kept, listeners say that
-ends were missed: the store is asked then, again and again, since the process may live and
-go on. It is too much, and never too little. Nothing is synchronised with the disk, since
-a loss of power ends those who listen as well.
+the note is renamed. Whoever is killed or held up in between leaves an *ending* one, of a
+session that may be gone or not: listeners see whether its record is there, and tell of it
+as soon as it is not. Nothing is synchronised with the disk, since a loss of power ends
+those who listen as well.
 """
 
 from __future__ import annotations
@@ -23,8 +21,11 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -36,11 +37,13 @@ log = logging.getLogger("tornado_sessions")
 _ENDING = ".ending"
 _NAME = re.compile(rf"(\d{{20}})-[0-9a-f]{{16}}(?:{re.escape(_ENDING)})?")
 _PER_SECOND = 1_000_000
+Note: TypeAlias = tuple[str, str]
+"""A handle, and the reason why that session ended."""
 # Made once and here: msgspec crashes if threads work out the same type at once.
 _decode = msgspec.msgpack.Decoder(tuple[bytes, bytes]).decode
 
 
-def note_in(raw: bytes) -> tuple[str, str]:
+def note_in(raw: bytes) -> Note:
     """Return the handle and the reason in a note.
 
     Raises:
@@ -55,17 +58,23 @@ def note_in(raw: bytes) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was there at the last look, and when that was: no more than is kept."""
+    """What is known from the last look, and when that was: no more than is kept."""
 
     names: frozenset[str]
     at: float
 
 
 class EndNotes:
-    """The notes in *folder*."""
+    """The notes in *folder*.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where they are.
+        exists: Tells whether the record of a handle is there.
+    """
+
+    def __init__(self, folder: Path, exists: Callable[[str], bool]) -> None:
         self._folder = folder
+        self._exists = exists
         self._prune_at = -math.inf
 
     def begin(self, handle: str, reason: str) -> Path | None:
@@ -112,23 +121,34 @@ class EndNotes:
         """
         now, names = time.time(), self._names()
         if place is None:
-            return News(Seen(names, now), [])
-        # One that is ending is given until the next look, under its other name.
-        ending = frozenset(name for name in names if name.endswith(_ENDING))
-        unsettled = any(_age(name, now) <= RETENTION for name in ending & place.names)
-        unseen = sorted(names - ending - place.names)
-        notes = {name: self._read(name) for name in unseen[:AT_ONCE]}
+            settled = (name for name in names if not name.endswith(_ENDING))
+            return News(Seen(frozenset(settled), now), [])
+        unseen = (name for name in names if _settled(name) not in place.names)
+        gone = [*islice(self._gone(unseen), AT_ONCE + 1)]
+        notes = dict(gone[:AT_ONCE])
         ends = [note for note in notes.values() if note is not None]
         # What is pruned is decided by the wall clock, and so is whether it was unseen.
         paused = abs(now - place.at) > RETENTION / 2
-        missed = paused or unsettled or len(ends) < len(notes)
-        seen = (place.names & names) | ending | notes.keys()
-        return News(Seen(seen, now), ends, missed, len(unseen) > AT_ONCE)
+        seen = (place.names & {*map(_settled, names)}) | notes.keys()
+        missed = paused or len(ends) < len(notes)
+        return News(Seen(seen, now), ends, missed, len(gone) > AT_ONCE)
+
+    def _gone(self, names: Iterable[str]) -> Iterator[tuple[str, Note | None]]:
+        """Yield the notes of sessions that are gone, the oldest first.
+
+        With each comes its settled name; None is one that cannot be read.
+        """
+        for name in sorted(names):
+            note = self._read(name)
+            if not name.endswith(_ENDING):
+                yield name, note
+            elif note is not None and not self._exists(note[0]):
+                yield _settled(name), note
 
     def _names(self) -> frozenset[str]:
         return frozenset(filter(_NAME.fullmatch, os.listdir(self._folder)))
 
-    def _read(self, name: str) -> tuple[str, str] | None:
+    def _read(self, name: str) -> Note | None:
         try:
             return note_in((self._folder / name).read_bytes())
         except (OSError, ValueError):
@@ -145,6 +165,11 @@ class EndNotes:
             "other processes may not hear that a session ended: %s",
             explained(error, note.parent),
         )
+
+
+def _settled(name: str) -> str:
+    """Return the name that a note has once its session is known to have ended."""
+    return name.removesuffix(_ENDING)
 
 
 def _age(name: str, now: float) -> float:

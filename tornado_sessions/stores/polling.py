@@ -22,6 +22,9 @@ on: a clock that was handed to a store may stand still, or differ from the other
 """
 PRUNE_EVERY = 5.0
 """Seconds between two times that one store removes what is older; it costs a query."""
+LOOK_AGAIN = 0.1
+"""Seconds until the look after one that may have missed ends: whoever finds meanwhile
+that a session is gone waits only for a moment to hear why (W2)."""
 AT_ONCE = 1000
 """Ends that one look takes, so that no long list holds up the event loop."""
 
@@ -78,9 +81,9 @@ class EndPolling(Generic[P]):
             if news.more:
                 continue
             if missed:  # last, so that the reasons that are known come first
-                missed = False
                 listener.connected()
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_AGAIN if missed else LOOK_EVERY)
+            missed = False
 
     def _resumed(self, listener: EndListener) -> P | None:
         if self._interrupted is None or self._interrupted[0] is not listener:
