@@ -329,6 +329,29 @@ async def test_drain_does_what_such_a_batch_would_have_done():
     assert answer.result() == 2
 
 
+async def test_drain_waits_until_all_are_told():
+    """F4: whoever is about to be told may ask for more, and that belongs to it."""
+    told, drained = [], []
+
+    async def drain():
+        await calls.drain()
+        return list(told)
+
+    async def call(items):
+        if not drained:  # it begins before anybody is told
+            drained.append(asyncio.create_task(drain()))
+        return items
+
+    def then(answer):
+        told.append(answer)
+        calls.put("more", Callback(told.append))
+
+    calls = coalescer(call)
+    calls.put("first", Callback(then))
+    await turns()
+    assert await bounded(drained[0]) == ["first", "more"]
+
+
 async def test_drain_waits_for_everything():
     """F4, F5: after `drain` nothing is queued or under way."""
     backend = Backend(open_gate=False)

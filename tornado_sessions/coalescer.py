@@ -120,7 +120,8 @@ class Coalescer(Generic[T, R]):
             self._start(loop)
 
     async def drain(self) -> None:
-        """Wait until nothing is queued or under way."""
+        """Wait until nothing is queued or under way, and all are told."""
+        await asyncio.sleep(0)  # who is told this turn may ask for more
         while self._queue or self._running:
             if self._starting is not None and self._starting.done():  # see `_start`
                 self._start(asyncio.get_running_loop())
