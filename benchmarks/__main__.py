@@ -34,7 +34,10 @@ from benchmarks.report import (
 from benchmarks.standings import standings
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2", "W1", "S9", "L1", "X1")
+RULES = (
+    *("P1", "P2", "P3", "P4", "P5", "P6", "P7", "M1", "M2"),
+    *("A1", "A2", "W1", "S9", "L1", "X1"),
+)
 PARTS = (costs.PEERS, *costs.GROWTHS)
 _TOGETHER = (
     "measure this rule (P1 and P2, M1 and M2, P3 and P4 come together), "
@@ -134,7 +137,7 @@ async def measure_databases(options: argparse.Namespace) -> list[Row]:
     """Measure what needs a database server."""
     rows: list[Row] = []
     size = database_cost.QUICK if options.quick else database_cost.FULL
-    for rules in database_cost.GOALS:
+    for rules in database_cost.CASES:
         if options.only is None or options.only in rules:
             rows += await database_cost.measure(rules, size, show_progress)
     if options.only in (None, "P7"):

@@ -1,7 +1,11 @@
-"""P1 and P2, and the same for MongoDB: our store against sessions written by hand."""
+"""P1 and P2, and the same for MongoDB: our store against sessions written by hand.
+
+A1 and A2 are what one visitor alone costs, with whom nobody shares a round trip.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ from benchmarks.databases import (
     process_of,
 )
 from benchmarks.load import Connection, connections, everybody
-from benchmarks.process import Running, server
+from benchmarks.process import Running, server, started
 from benchmarks.processor_time import CONNECTIONS, Size, cost, middle, quotient
 from benchmarks.report import Progress, Row, missing
 
@@ -24,6 +28,10 @@ Round: TypeAlias = "dict[str, float]"
 """Microseconds above the bare handler by path, and those of the bare handler; and what
 the database took itself, by path with `_ITSELF` before it."""
 _ITSELF = "database "
+
+AWAY = 0.0001
+"""Seconds to a database that is not on this machine, each way: about as long as between
+two machines of one data centre."""
 
 FULL = Size(servers=12, rounds=30, requests=12)
 QUICK = Size(servers=1, rounds=2, requests=5)
@@ -40,19 +48,45 @@ class Kind:
     at_most: float | None
 
 
-def _reading(rule: str, at_most: float | None) -> Kind:
-    return Kind(rule, "read", "/read", "/handwritten-read", at_most)
+def _reading(rule: str, at_most: float | None, who: str = "") -> Kind:
+    return Kind(rule, f"{who}read", "/read", "/handwritten-read", at_most)
 
 
-def _writing(rule: str, at_most: float) -> Kind:
-    return Kind(rule, "read and write", "/write", "/handwritten", at_most)
+def _writing(rule: str, at_most: float, who: str = "") -> Kind:
+    return Kind(rule, f"{who}read and write", "/write", "/handwritten", at_most)
 
 
-GOALS: dict[str, tuple[Database, tuple[Kind, ...]]] = {
-    "P1, P2": (REDIS, (_reading("P1", 0.55), _writing("P2", 0.45))),
-    "M1, M2": (MONGO, (_reading("M1", None), _writing("M2", 0.7))),
+@dataclass(frozen=True)
+class Case:
+    """What is measured together: by whom, on which database, and how far away that is."""
+
+    database: Database
+    kinds: tuple[Kind, ...]
+    visitors: int = CONNECTIONS
+    away: float = 0.0
+    """Seconds each way; zero is on this machine."""
+
+    def sized(self, size: Size) -> Size:
+        """Return *size* for as many requests in each turn, whoever makes them."""
+        if self.visitors == CONNECTIONS:
+            return size
+        requests = size.requests * CONNECTIONS // self.visitors
+        return Size(size.servers, max(1, size.rounds // 2), requests)
+
+
+def _alone(rule: str, away: float, where: str = "") -> Case:
+    who = f"one visitor{where}, "
+    kinds = (_reading(rule, 1, who), _writing(rule, 1, who))
+    return Case(REDIS, kinds, visitors=1, away=away)
+
+
+CASES = {
+    "P1, P2": Case(REDIS, (_reading("P1", 0.55), _writing("P2", 0.45))),
+    "M1, M2": Case(MONGO, (_reading("M1", None), _writing("M2", 0.7))),
+    "A1": _alone("A1", 0.0),
+    "A2": _alone("A2", AWAY, f", {1000 * AWAY:g} ms away"),
 }
-"""By the rules that are measured together: the database, and what must be reached."""
+"""By the rules that are measured together."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +111,13 @@ class Visitors:
 
 
 async def measure(rules: str, size: Size, progress: Progress) -> list[Row]:
-    """Measure *rules*, one of `GOALS`, and return the rows."""
-    database, kinds = GOALS[rules]
+    """Measure *rules*, one of `CASES`, and return the rows."""
+    case = CASES[rules]
+    database, kinds, size = case.database, case.kinds, case.sized(size)
     rounds: list[Round] = []
     try:
         for number in range(size.servers):
-            async with _served(database) as visitors:
+            async with _served(case) as visitors:
                 await visitors.count(1)
                 await _round(visitors, kinds, size.requests)  # warms up
                 for turn in range(size.rounds):
@@ -97,16 +132,28 @@ async def measure(rules: str, size: Size, progress: Progress) -> list[Row]:
 
 
 @asynccontextmanager
-async def _served(database: Database) -> AsyncIterator[Visitors]:
+async def _served(case: Case) -> AsyncIterator[Visitors]:
     """Start the database and, on a core of its own, the server that is measured."""
     with cores() as core:
         async with (
-            process_of(database) as process,
-            _server(database.url(process.port), *core) as port,
-            connections(port, CONNECTIONS) as ours,
-            connections(port, CONNECTIONS) as theirs,
+            process_of(case.database) as process,
+            _reached(process.port, case.away) as port,
+            _server(case.database.url(port), *core) as port,
+            connections(port, case.visitors) as ours,
+            connections(port, case.visitors) as theirs,
         ):
             yield Visitors(ours, theirs, process)
+
+
+@asynccontextmanager
+async def _reached(port: int, away: float) -> AsyncIterator[int]:
+    """Give where the database at *port* is so far away."""
+    if not away:
+        yield port
+        return
+    relay = (sys.executable, "-m", "benchmarks.relay", str(port), str(away))
+    async with started(*relay) as running:
+        yield running.port
 
 
 def _server(url: str, *core: str) -> AbstractAsyncContextManager[int]:

@@ -1,10 +1,12 @@
 """The benchmarks run; how long things take is not judged here, what is counted is."""
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,8 @@ def test_the_benchmarks_run(tmp_path, only, expected):
     [
         ("redis", "P1", {("P1", "<= 0.55 ×"), ("P2", "<= 0.45 ×")}),
         ("mongo", "M1", {("M2", "<= 0.7 ×")}),
+        ("redis", "A1", {("A1", "<= 1 ×")}),
+        ("redis", "A2", {("A2", "<= 1 ×")}),
         ("redis", "L1", {("L1", "<= 1 ×")}),
     ],
 )
@@ -84,6 +88,36 @@ def test_databases_are_measured(part, only, expected):
     output = benchmarks("--only", only)
     require_measured(part, output)
     assert bounds(output) == expected
+
+
+async def test_a_database_is_put_further_away():
+    """A2: what is said to it and what it says come whole, and both take their time."""
+
+    async def echo(reader, writer):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    database = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = database.sockets[0].getsockname()[1]
+    relay = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.relay", str(port), "0.02"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        async with database:
+            here = int(await relay.stdout.readline())
+            reader, writer = await asyncio.open_connection("127.0.0.1", here)
+            began, said = time.monotonic(), b"said" * 100_000
+            writer.write(said)
+            assert await reader.readexactly(len(said)) == said
+            assert time.monotonic() - began >= 0.04
+            writer.close()
+    finally:
+        relay.stdin.close()
+        assert await relay.wait() == 0
 
 
 def test_encryption_is_measured():
