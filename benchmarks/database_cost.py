@@ -33,7 +33,7 @@ AWAY = 0.0001
 """Seconds to a database that is not on this machine, each way: about as long as between
 two machines of one data centre."""
 
-# Turns are long: visitors who all begin at the same moment ask together for a while.
+# How many requests share a call changes for a while after a turn has begun.
 FULL = Size(servers=12, rounds=8, requests=100)
 QUICK = Size(servers=1, rounds=2, requests=5)
 
