@@ -160,7 +160,7 @@ class PagingStore(MemoryStore):
     async def iterate(self, batch=256):
         start = 0
         while True:
-            handles = [handle for shard in self._shards for handle in shard]
+            handles = sorted(handle for shard in self._shards for handle in shard)
             some = handles[start : start + batch]
             if not some:
                 return

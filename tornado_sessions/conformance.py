@@ -184,17 +184,18 @@ class StoreConformance(EndConformance, RecordConformance):
         self.assertEqual([*await self._found("alice"), *await self._found("Alice")], [])
 
     async def test_iterate(self) -> None:
-        """R4: each live record once, in batches, while others are deleted and made."""
+        """R4: each live record once, in batches, while records are deleted and made."""
         await self._do(*self._many(20), *self._many(20, "gone"), self._new("old", 1))
         self.clock.advance(1)
         seen: list[str] = []
         async for record in self.store.iterate(batch=3):
             number = len(seen)
             seen.append(record.handle)
-            if number < 20:  # noqa: PLR2004  (or it might go on for ever)
-                await self.peer.commit(
-                    [Delete(f"gone{number}"), self._new(f"x{number}")]
-                )
+            if number < 10:  # noqa: PLR2004  (passed ones too: pages must not move up)
+                gone = dict.fromkeys([record.handle, f"gone{number}"])
+                await self.peer.commit([Delete(handle) for handle in gone])
+            elif number < 30:  # noqa: PLR2004  (or it might go on for ever)
+                await self.peer.commit([self._new(f"x{number}")])
         kept = [handle for handle in seen if handle.startswith("h")]
         self.assertEqual(sorted(kept), sorted(f"h{number}" for number in range(20)))
         self.assertEqual(len(seen), len(set(seen)))
