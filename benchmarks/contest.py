@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,35 +86,50 @@ class Entry:
         for result, visitors in self.pairs:
             if not result.error:
                 progress(f"{result.contestant.name} warms up")
-                await self._turn(result, visitors, _USUAL, seconds)
+                await self._turn(result, visitors, _USUAL, seconds, 0)
 
-    async def round(self, seconds: float, progress: Callable[[str], None]) -> None:
+    async def round(
+        self, seconds: float, number: int, progress: Callable[[str], None]
+    ) -> None:
         """Measure each contestant once with each number of connections."""
         for result, visitors in self.pairs:
-            for number in CONNECTIONS:
+            for visiting in CONNECTIONS:
                 if not result.error:
-                    progress(f"{result.contestant.name}, {number} connections")
-                    turn = await self._turn(result, visitors, number, seconds)
+                    progress(f"{result.contestant.name}, {visiting} connections")
+                    turn = await self._turn(result, visitors, visiting, seconds, number)
                     if turn is not None:
-                        result.turns.setdefault(number, []).append(turn)
+                        result.turns.setdefault(visiting, []).append(turn)
 
     async def _turn(
-        self, result: Result, visitors: Visitors, number: int, seconds: float
+        self,
+        result: Result,
+        visitors: Visitors,
+        visiting: int,
+        seconds: float,
+        number: int,
     ) -> Turn | None:
-        server = self.server
+        """Measure each kind of request; which one is the first depends on *number*."""
+        kinds = deque(
+            (
+                ("bare", visitors.bare),
+                ("read", visitors.read),
+                ("write", visitors.write),
+            )
+        )
+        kinds.rotate(-number)
         try:
-            async with connections(server.port, number) as opened:
+            async with connections(self.server.port, visiting) as opened:
                 await visitors.write(opened, 0.0)  # each has a session from here on
                 # V8 tidies up while others have their turn: now the server is awake.
                 await visitors.write(opened, seconds / 2)
-                return Turn(
-                    await sampled(server, visitors.bare(opened, seconds)),
-                    await sampled(server, visitors.read(opened, seconds)),
-                    await sampled(server, visitors.write(opened, seconds)),
-                )
+                samples = {
+                    kind: await sampled(self.server, ask(opened, seconds))
+                    for kind, ask in kinds
+                }
         except (ConnectionError, RuntimeError, ValueError) as error:
             result.error = str(error)
             return None
+        return Turn(**samples)
 
 
 async def measure(
@@ -146,7 +162,7 @@ async def _rounds(
             if turn == 0:
                 await entry.warm_up(size.warm_up, tell)
             else:
-                await entry.round(size.seconds, tell)
+                await entry.round(size.seconds, done, tell)
 
 
 def _allow_files() -> None:
