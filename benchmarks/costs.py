@@ -25,8 +25,14 @@ from benchmarks.growth import Growth
 from benchmarks.machine import Machine
 from benchmarks.report import write_between
 from benchmarks.standings import Standing, table
+from benchmarks.summary import summary
 
 PEERS = "peers"
+_IN_SHORT = (
+    "### In short\n\n"
+    "What a session adds to a request, in processor time of the server; the spread is in "
+    "the tables below. Many visitors at once share what one at a time pays for alone."
+)
 _IDLE = 1.0
 """Load average below which a machine counts as idle."""
 GROWTHS: dict[str, ModuleType] = {
@@ -112,5 +118,11 @@ def peers_page(
         f"#### {number} connection{'s' if number > 1 else ''}\n\n{table(rows, number)}"
         for number in CONNECTIONS
     )
-    title = "### Beside its peers"
-    return "\n\n".join((title, *images, _measured_on(machine), *tables))
+    parts = (_in_short(rows), "### Beside its peers", *images, _measured_on(machine))
+    return "\n\n".join(filter(None, (*parts, *tables)))
+
+
+def _in_short(rows: Sequence[Standing]) -> str:
+    """Say what a session adds in a few rows, if ours were measured."""
+    table_of_ours = summary(rows)
+    return f"{_IN_SHORT}\n\n{table_of_ours}" if table_of_ours else ""

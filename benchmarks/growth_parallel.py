@@ -100,7 +100,7 @@ def _rates(lines: tuple[Line, ...]) -> Growth:
         measured="answers per second, all on the same session",
         across="requests under way at once",
         says=(
-            f"From one to {last:g} at once the rate grows: {grown(lines)}. "
+            f"From one to {last:g} at once the rate becomes: {grown(lines)}. "
             "Requests that change a session do not wait for each other (C1), so what "
             "limits them is the core of the server, as if each had a session of its "
             "own; what they ask of the database in one turn of the event loop leaves "

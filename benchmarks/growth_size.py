@@ -85,7 +85,7 @@ def _growth(lines: Sequence[Line]) -> Growth:
 def _says(lines: Sequence[Line]) -> str:
     last = max(point.at for line in lines for point in line.points)
     return (
-        f"From the smallest to {last:,.0f} bytes it grows: {grown(lines)}. "
+        f"From the smallest to {last:,.0f} bytes it becomes: {grown(lines)}. "
         "A request that changes one key encodes and sends that key alone, but it loads "
         "the whole session, so what is left to grow is the transport of bytes that "
         "nobody decodes; by hand, all of them are parsed and written back as well. "

@@ -143,7 +143,7 @@ def _loads(lines: tuple[Line, ...]) -> Growth:
         measured="µs on the clock, one load at a time",
         across="sessions in the store",
         says=(
-            f"From the fewest to the most sessions it grows: {grown(lines)}. "
+            f"From the fewest to the most sessions it becomes: {grown(lines)}. "
             "Each store finds a session by its handle: a dict, a name in one of many "
             "directories, the primary key of a table, a key, `_id`. What grows is what "
             "no longer fits into a cache, of the processor or of the database. "
@@ -160,7 +160,7 @@ def _changes(lines: tuple[Line, ...]) -> Growth:
         measured="µs on the clock, one change at a time",
         across="sessions in the store",
         says=(
-            f"From the fewest to the most sessions it grows: {grown(lines)}. "
+            f"From the fewest to the most sessions it becomes: {grown(lines)}. "
             "SQLite and files wait for the disk (`fsync`), however many there are; "
             "requests that arrive together share that wait, which one at a time cannot "
             "show."

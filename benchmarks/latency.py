@@ -1,7 +1,7 @@
 """L1: how long the slowest of 128 visitors wait, beside those of the bare handler.
 
 Beside them are also those of a handler that verifies one signed cookie and does nothing
-else, and of sessions written by hand.
+else, of one that calls the driver once and does nothing else, and of sessions by hand.
 
 They are measured twice. As fast as they can, each answer waits for all the others, so
 what is seen is the processor time of 128 requests. At half of the rate that the server
@@ -33,6 +33,7 @@ _VISITORS = 128
 _KINDS = {
     "/bare": "bare handler",
     "/signed-cookie": "one get_signed_cookie",
+    "/driver": "one call of redis-py",
     "/read": "redis://, read",
     "/write": "redis://, read and write",
     "/handwritten-read": "Redis by hand, read",

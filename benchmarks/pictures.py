@@ -11,6 +11,10 @@ from benchmarks.standings import Standing
 
 _FOLDER = "images"
 _ALONE, _USUAL, _MANY = 1, 16, 128
+_HOW_WHOLE = (
+    f"processor time of the server, {_USUAL} connections; "
+    "light: the same framework's bare handler"
+)
 _HOW = "processor time of the server, {}; the line is the 95 % interval"
 
 
@@ -54,7 +58,7 @@ def of_peers(rows: Sequence[Standing], place: Path) -> list[str]:
             (
                 "total",
                 "A whole request that reads and writes a session",
-                "processor time of the server; light: the same framework's bare handler",
+                _HOW_WHOLE,
                 "µs",
                 _stacked(usual),
             ),

@@ -22,6 +22,17 @@ _POOL = 1000
 """By default redis-py 8 allows 100 connections, and 128 requests at once would fail."""
 
 
+class Call(RequestHandler):
+    """One call of the driver and nothing else: the floor of a request that calls it."""
+
+    def initialize(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    async def get(self) -> None:
+        await self.client.get("nothing")
+        self.write("ok")
+
+
 class WithSession(RequestHandler):
     """Reads and writes the session of a visitor."""
 
@@ -75,6 +86,7 @@ async def routes(url: str) -> list[tuple[str, type[RequestHandler], dict[str, An
     """Return the routes that keep their sessions at *url*."""
     shared = {"client": redis.asyncio.from_url(url, max_connections=_POOL)}
     return [
+        ("/driver", Call, shared),
         ("/handwritten-read", Read, shared),
         ("/handwritten", Write, shared),
         ("/handwritten-fill", Fill, shared),

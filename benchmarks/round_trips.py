@@ -123,7 +123,9 @@ async def _steps(
     trips = 2 if database is REDIS else 1  # its index by principal is another key
     later = partial(_later, clock)
     return [
-        Step("session not touched", partial(stranger.get, "/untouched"), 0, 0),
+        Step(
+            "no cookie, session not touched", partial(stranger.get, "/untouched"), 0, 0
+        ),
         Step("read", partial(visitor.get, "/read"), 1, 1),
         Step("read and write", partial(visitor.get, "/write"), 2, 2),
         Step("read that extends", partial(later, visitor, "/read"), 2, 2),

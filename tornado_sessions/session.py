@@ -198,7 +198,8 @@ class Session(ValueMapping):
     def last_seen_at(self) -> datetime:
         """The last use that was recorded (aware, UTC).
 
-        It lags behind the real one by 5 % of the idle timeout at most.
+        It lags behind the real one by 5 % of the idle timeout or an hour at most,
+        whichever is less.
         """
         known = self.record
         return aware(known.meta.last_seen_at if known else self._owner.now())
