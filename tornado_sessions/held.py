@@ -3,6 +3,9 @@
 `finish` and `flush` of a handler are queued here with a future each, and performed in
 their order once the store agreed. Tornado does not wait for these futures, and a
 handler need not either, so an exception in one counts as retrieved.
+
+What a handler does after `finish` changes nothing of its response in plain Tornado,
+because that has left. So it is put aside here until it leaves.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
+
+from tornado.httputil import HTTPHeaders
 
 Sent: TypeAlias = "asyncio.Future[None]"
 """Resolves when the bytes are written, as Tornado's own do."""
@@ -23,17 +28,80 @@ class _Held(NamedTuple):
     finishing: bool
 
 
+class _Response(NamedTuple):
+    """What a handler of Tornado's is about to send."""
+
+    status: int
+    reason: str
+    headers: HTTPHeaders
+    buffer: list[bytes]
+    cookies: Any
+
+
+class _Left(HTTPHeaders):
+    """Headers that have left: what is set or removed goes nowhere."""
+
+    def __setitem__(self, name: str, value: str) -> None:
+        pass
+
+    def __delitem__(self, name: str) -> None:
+        pass
+
+    def add(self, name: str, value: str, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+_LEFT = _Left()
+
+
 class HeldResponse:
     """The queue of one response. It ends with `perform` or `refuse`."""
 
     def __init__(self) -> None:
         self._queue: list[_Held] = []
+        self._out: Sent | None = None
+        self._aside: _Response | None = None
 
     def add(self, operation: Operation, *, finishing: bool) -> Sent:
         """Queue *operation*; the future resolves with the one that it returns."""
         sent: Sent = asyncio.get_running_loop().create_future()
         self._queue.append(_Held(operation, sent, finishing))
         return sent
+
+    def out(self) -> Sent:
+        """Return a future for when all was performed or refused."""
+        if self._out is None:
+            self._out = asyncio.get_running_loop().create_future()
+        return self._out
+
+    def put_aside(self, state: dict[str, Any]) -> None:
+        """Keep the finished response that is in *state*, the attributes of a handler.
+
+        What the handler sets from now on is set for nobody, and it is told the headers
+        have left.
+        """
+        self._aside = _Response(
+            state["_status_code"],
+            state["_reason"],
+            state["_headers"],
+            state["_write_buffer"],
+            state.pop("_new_cookie", None),
+        )
+        state["_headers"] = _LEFT
+        state["_headers_written"] = True
+
+    def put_back(self, state: dict[str, Any]) -> None:
+        """Put the response that was kept, if one was, back into *state*."""
+        if self._aside is None:
+            return
+        status, reason, headers, buffer, cookies = self._aside
+        state["_status_code"], state["_reason"] = status, reason
+        state["_headers"], state["_write_buffer"] = headers, buffer
+        state["_headers_written"] = False
+        state.pop("_new_cookie", None)
+        if cookies is not None:
+            state["_new_cookie"] = cookies
+        self._aside = None
 
     def perform(self, on_error: Callable[[Exception], None]) -> None:
         """Perform what was queued; the first error ends it and goes to *on_error*."""
@@ -45,6 +113,7 @@ class HeldResponse:
             for held in self._queue:
                 if not held.sent.done():
                     held.sent.set_result(None)
+        self._end()
 
     def refuse(self, error: Exception) -> None:
         """Fail the queued flushes; a finish has been answered in another way."""
@@ -56,6 +125,11 @@ class HeldResponse:
             else:
                 held.sent.set_exception(error)
                 held.sent.exception()
+        self._end()
+
+    def _end(self) -> None:
+        if self._out is not None and not self._out.done():
+            self._out.set_result(None)
 
 
 def already_sent() -> Sent:

@@ -30,6 +30,7 @@ from tornado_sessions.held import (
 )
 from tornado_sessions.manager import SessionManager
 from tornado_sessions.session import NO_INTENTS, Session
+from tornado_sessions.streaming import StreamedBody
 
 _NOT_STORED = "the session could not be stored"
 _LATE = (
@@ -57,6 +58,7 @@ class SessionMixin(RequestHandler):
     _session_ready = False
     _session_accessed = False
     _session_settled = False
+    _session_refused = False
     _session_reported = False
     _session_executed = False
     _session_held: HeldResponse | None = None
@@ -158,13 +160,20 @@ class SessionMixin(RequestHandler):
     async def _execute(
         self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
     ) -> None:
+        if self._prepared_future is not None:  # @stream_request_body
+            body = StreamedBody(self.data_received, self._session_until_out)
+            self._prepared_future = body.after_prepare(self._prepared_future)
+            self.data_received = body
         if self.session_autoload:
             self._session_ready = True
             if "Cookie" in self.request.headers:
                 try:
-                    self._visitor_session = await self._session_load()
+                    loaded = await self._session_load()
                 except (Exception, asyncio.CancelledError) as error:
                     self._session_postpone(error)
+                else:
+                    if loaded is not None:
+                        self._visitor_session = loaded
         await super()._execute(transforms, *args, **kwargs)
         self._session_executed = True
         if self._session_held is None:  # else once that has gone out
@@ -248,8 +257,10 @@ class SessionMixin(RequestHandler):
             except SessionError as error:
                 return self._session_refuse(error)
         if self._session_held is not None:
-            # _finished keeps the verb from running after prepare(), and write() out.
-            self._finished = self._finished or finishing
+            if finishing and not self._finished:
+                # This keeps the verb from running after prepare(), and write() out.
+                self._finished = True
+                self._session_held.put_aside(vars(self))
             return self._session_held.add(real, finishing=finishing)
         if not finishing:  # finish() comes to flush() by itself
             self._session_headers()
@@ -259,7 +270,8 @@ class SessionMixin(RequestHandler):
         """Store the session at once, or hold the response until that is done."""
         session, manager = self._visitor_session, self.session_manager
         assert session is not None
-        plan = manager.plan(session, discard=self.get_status() >= 500)
+        discard = self._session_refused or self.get_status() >= 500
+        plan = manager.plan(session, discard=discard)
         # The plan has it all: what is asked for or touched from now on is too late.
         session.intents = NO_INTENTS
         if finishing or plan.dropped:
@@ -283,6 +295,8 @@ class SessionMixin(RequestHandler):
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
         assert self._visitor_session is not None
+        assert self._session_held is not None
+        self._session_held.put_back(vars(self))
         self._session_settled = True
         try:
             if self._visitor_session.cookie_due is not CookieDue.KEEP:
@@ -300,6 +314,7 @@ class SessionMixin(RequestHandler):
         held, self._session_held = self._session_held, None
         assert held is not None
         assert self._visitor_session is not None
+        held.put_back(vars(self))
         self._visitor_session.sealed = SessionError(_NOT_STORED)
         self._session_settled = True
         self._finished = False
@@ -307,12 +322,18 @@ class SessionMixin(RequestHandler):
         held.refuse(error)
 
     def _session_refuse(self, error: SessionError) -> Sent:
-        """Answer with an error page instead; the data of this request are dropped."""
+        """Answer with an error page instead; the data of this request are dropped.
+
+        They are from the first refusal on, whatever status that page has; a second one
+        would be for what is still to be stored then, such as a login.
+        """
         assert self._visitor_session is not None
         if isinstance(error, StoreError):
             self._visitor_session.sealed = SessionError(_NOT_STORED)
-        if isinstance(error, StoreError | ResponseStarted) or self.get_status() >= 500:
+        lost = isinstance(error, StoreError | ResponseStarted)
+        if lost or self._session_refused or self.get_status() >= 500:
             self._session_settled = self._session_reported = True
+        self._session_refused = True
         self._session_report(error)
         return already_sent()
 
@@ -321,6 +342,11 @@ class SessionMixin(RequestHandler):
             raise error  # noqa: TRY301  (Tornado looks for it in sys.exc_info())
         except Exception as raised:
             self._handle_request_exception(raised)
+
+    def _session_until_out(self) -> Sent | None:
+        """Return a future for when a finish that is held has gone out, if one is."""
+        held = self._session_held
+        return held.out() if held is not None and self._finished else None
 
     def _session_is_late(self) -> bool:
         session = self._visitor_session

@@ -1,0 +1,81 @@
+"""What a handler does after finish(): as in plain Tornado, nothing of it is sent (T5)."""
+
+import pytest
+
+from httpkit import Page, serving, stored
+from httpkit_stores import on_every_store, until
+
+LATE = {
+    "status": lambda handler: handler.set_status(200),
+    "header": lambda handler: handler.set_header("X-Late", "1"),
+    "location": lambda handler: handler.set_header("Location", "/late"),
+    "cookie": lambda handler: handler.set_cookie("late", "1"),
+    "no cookie": lambda handler: handler.clear_all_cookies(),
+    "clear": lambda handler: handler.clear(),
+    "error": lambda handler: handler.send_error(400),
+    "redirect": lambda handler: handler.redirect("/late"),
+}
+
+
+class Finished(Page):
+    """Redirects, and goes on."""
+
+    def post(self, what):
+        self.session["n"] = 1
+        self.set_cookie("early", "1")
+        self.redirect("/done", status=303)
+        LATE[what](self)
+
+
+def sent(answer):
+    cookies = answer.headers.get_list("Set-Cookie")
+    names = sorted(line.partition("=")[0] for line in cookies)
+    late = answer.headers.get("X-Late")
+    return answer.code, answer.headers["Location"], names, late, answer.body
+
+
+@on_every_store
+@pytest.mark.parametrize("what", LATE)
+async def test_what_comes_after_finish_is_not_sent(make_store, what):
+    """T5: the response is what it was, with the cookie of the session."""
+    routes = [(r"/(.*)", Finished)]
+    async with serving(routes, make_store()) as site:
+        answer = await site.visitor().post(f"/{what.replace(' ', '%20')}")
+        assert await stored(site) == 1
+    assert sent(answer) == (303, "/done", ["early", "session"], None, b"")
+
+
+class Unstored(Page):
+    def post(self):
+        self.session["n"] = 1
+        self.set_header("X-Early", "1")
+        self.finish("done")
+        self.set_header("X-Late", "1")
+
+
+@on_every_store
+async def test_an_error_takes_its_place(make_store, caplog):
+    """T3, T5: with the headers of an error page, and none of before or after."""
+    async with serving(Unstored, make_store("commit")) as site:
+        answer = await site.visitor().post()
+        await until(lambda: "no commit today" in caplog.text)
+    assert answer.code == 503
+    assert not {"X-Early", "X-Late"} & {name for name, _ in answer.headers.get_all()}
+
+
+class Early(Page):
+    def initialize(self):
+        self.session["from"] = "ad"
+
+    def get(self):
+        self.write(self.session["from"])
+
+
+@on_every_store
+async def test_what_initialize_writes_is_kept(make_store):
+    """T1, S1: whatever other cookies a visitor without a session has."""
+    async with serving(Early, make_store()) as site:
+        for cookies in ({}, {"_ga": "1"}):
+            answer = await site.visitor(**cookies).get()
+            assert (answer.code, answer.body) == (200, b"ad")
+        assert len(await site.records()) == 2
