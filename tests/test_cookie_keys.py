@@ -71,6 +71,16 @@ async def test_signing_anew():
         assert store.calls == ["load"]
 
 
+async def test_a_version_beside_one_key_changes_nothing():
+    """K1, P7: Tornado goes by key_version with several keys only, and so do we."""
+    async with serving(Counter, AsyncStore(), **ONE, key_version=1) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        site.store.forget()
+        assert session_cookies(await visitor.get()) == []
+        assert site.store.calls == ["load"]
+
+
 async def test_a_removed_key_opens_nothing():
     """K1 K2: without its key a cookie is a stranger's; no call, no cookie, one event."""
     store = AsyncStore()

@@ -116,7 +116,7 @@ class CookieCarrier:
                 return None
             self._verified.remember(value, secret, ticket)
         newest = settings.get("key_version")
-        if newest is not None:
+        if newest is not None and isinstance(secret, Mapping):
             key = handler.get_signed_cookie_key_version(self._name, value)
             ticket = ticket._replace(resign=key != newest)
         return ticket
