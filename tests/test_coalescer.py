@@ -352,6 +352,25 @@ async def test_drain_waits_until_all_are_told():
     assert await bounded(drained[0]) == ["first", "more"]
 
 
+async def test_drain_has_an_end_though_more_keeps_coming():
+    """F4: what was there is waited for, and not all that is asked for meanwhile."""
+    open_door = True
+
+    async def call(items):
+        if open_door:
+            calls.submit("more").add_done_callback(lambda _: None)
+        await asyncio.sleep(0)
+        return items
+
+    calls = coalescer(call, timeout=0.05)
+    first = calls.submit("first")
+    await bounded(calls.drain())
+    assert first.result() == "first"
+    open_door = False
+    await bounded(calls.drain())
+    assert not calls._running
+
+
 async def test_drain_waits_for_everything():
     """F4, F5: after `drain` nothing is queued or under way."""
     backend = Backend(open_gate=False)

@@ -120,13 +120,19 @@ class Coalescer(Generic[T, R]):
             self._start(loop)
 
     async def drain(self) -> None:
-        """Wait until nothing is queued or under way, and all are told."""
+        """Wait until nothing is queued or under way, and all are told.
+
+        What was there when this began is over by its deadline. What keeps coming in
+        meanwhile is not waited for beyond that.
+        """
         await asyncio.sleep(0)  # who is told this turn may ask for more
-        while self._queue or self._running:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timeout
+        while (self._queue or self._running) and loop.time() <= until:
             if self._starting is not None and self._starting.done():  # see `_start`
-                self._start(asyncio.get_running_loop())
+                self._start(loop)
             await asyncio.wait([*self._running])
-        if self._timer is not None:
+        if self._timer is not None and not (self._queue or self._running):
             self._timer.cancel()
             self._timer = None
 

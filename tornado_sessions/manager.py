@@ -137,22 +137,29 @@ class SessionManager:
         await self._link.open()
 
     async def close(self) -> None:
-        """Stop the sweeper and close the store. A later use starts it again."""
+        """Stop the sweeper and close the store. A later use starts it again.
+
+        So let connections end first, as with ``HTTPServer.close_all_connections``.
+        """
         await self.watch.close()
         await self._settled()
         await self._sweeper.stop()  # which an opening may have started
         await self._link.close()
 
     async def _settled(self) -> None:
-        """Wait for what is under way, and what follows from that: it needs the store."""
+        """Wait for what is under way, and what follows from that: it needs the store.
+
+        Who goes on asking is not waited for longer than for an answer of the store.
+        """
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
+        until = loop.time() + self.config.store_timeout
         while True:
             await self._link.drain()
             tasks = self._settlement.tasks | self._touching
             mine = [
                 one for one in tasks if one.get_loop() is loop and one is not current
             ]
-            if not mine:
+            if not mine or loop.time() > until:
                 return
             await asyncio.wait(mine)
 
