@@ -133,6 +133,19 @@ async def test_a_sweep_lists_a_folder_once_and_waits_for_no_disk(store, monkeypa
     assert await store.count() == 0
 
 
+async def test_a_copied_file_is_not_swept_while_its_session_lives(store, tmp_path):
+    """R4: what copied it need not have kept its time, by which it is looked at first."""
+    store.clock = FakeClock()
+    await store.commit([create("h", ttl=100)])
+    (path,) = [one for one in files(tmp_path) if one.parent.parent.name == "records"]
+    os.utime(path, (store.clock() - 1, store.clock() - 1))
+    assert await store.sweep(100) == 0
+    assert (await store.load(["h"]))[0].handle == "h"
+    assert await store.count() == 1  # which goes by the time of the file
+    store.clock.advance(101)
+    assert await store.sweep(100) == 1
+
+
 class Raced(FileStore):
     """Lets something happen between the first look at a file and its lock."""
 

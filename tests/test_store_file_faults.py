@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tornado_sessions import SessionManager
 from tornado_sessions.errors import StoreError
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome, Record
 from tornado_sessions.stores.file import FileStore
@@ -90,14 +91,18 @@ async def bad(request, store, root, monkeypatch):
 
 
 async def test_a_bad_file_is_one_items_own_when_read(store, bad):
-    """R1, F3: `load` has a `StoreError` in its place; `find` and `iterate` go on."""
+    """R1, F3: `load` has a `StoreError` in its place; `iterate` goes on.
+
+    `find` fails: some of somebody's sessions, taken for all, would be all that is ended.
+    """
     first, failed, *others = await store.load(["h0", "bad", *NEIGHBOURS[1:], "none"])
     assert isinstance(failed, StoreError)
     assert isinstance(failed.__cause__, OSError)
     assert others.pop() is None
     assert [record.handle for record in (first, *others)] == NEIGHBOURS
-    found = await store.find("alice")
-    assert sorted(record.handle for record in found) == NEIGHBOURS
+    with pytest.raises(StoreError) as raised:
+        await store.find("alice")
+    assert isinstance(raised.value.__cause__, OSError)
     listed = [record.handle async for record in store.iterate()]
     assert sorted(listed) == NEIGHBOURS
 
@@ -107,8 +112,23 @@ async def test_a_file_that_fails_for_a_while_is_not_forgotten(store, root, monke
     await store.commit([create("h", "alice")])
     with monkeypatch.context() as patch:
         denied(record_file(root, "h"), patch)
-        assert await store.find("alice") == []
+        with pytest.raises(StoreError):
+            await store.find("alice")
     assert [record.handle for record in await store.find("alice")] == ["h"]
+
+
+async def test_what_cannot_be_read_is_not_taken_for_ended(root, monkeypatch):
+    """R4, S7: `revoke_all` says that it failed, and can be called again."""
+    async with SessionManager(FileStore(root.parent)) as manager:
+        session = manager.new_session()
+        session.login("alice")
+        await session.save()
+        with monkeypatch.context() as patch:
+            denied(record_file(root, session.handle), patch)
+            with pytest.raises(StoreError, match="let this process write to it"):
+                await manager.revoke_all("alice")
+        assert await manager.count() == 1
+        assert await manager.revoke_all("alice") == 1
 
 
 async def test_a_bad_file_is_one_changes_own(store, bad):

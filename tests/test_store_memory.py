@@ -1,5 +1,6 @@
 """MemoryStore, against the contract and against its own bookkeeping."""
 
+import asyncio
 import random
 from unittest import IsolatedAsyncioTestCase
 
@@ -95,3 +96,21 @@ async def test_what_is_about_to_expire_hides_nothing():
     clock.advance(2)
     assert await store.sweep(10) == 3
     assert await store.count() == 100
+
+
+async def test_a_long_listing_lets_others_have_a_turn():
+    """P6: whoever lists all sessions does not hold up the requests of the process."""
+    store, turns = MemoryStore(), 0
+    await store.commit([create(store.clock, f"h{n}", 600) for n in range(10_000)])
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    seen = [turns async for _ in store.iterate()]
+    task.cancel()
+    at_a_time = max(map(seen.count, set(seen)))
+    assert (len(seen), at_a_time <= 256) == (10_000, True)

@@ -19,7 +19,7 @@ import pytest
 from diskkit import foreign_folder, tiny_disk
 from httpkit_stores import PATIENCE
 from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
-from tornado_sessions.stores.base import Apply, Create, Meta, Outcome
+from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.sqlite import SQLiteStore
 from tornado_sessions.stores.sqlite_schema import MIGRATIONS
 from tornado_sessions.testing import FakeClock, StoreConformance
@@ -214,6 +214,36 @@ async def test_a_corrupt_row(store, path, damage):
     assert (first.values, last.values) == ({"k": b"v"}, {"k": b"v"})
     assert sorted(record.handle for record in await store.find("q")) == ["a", "c"]
     assert len([record async for record in store.iterate()]) == 3
+
+
+async def test_a_time_that_is_no_number(store, path):
+    """S6, F3: the row is a `CodecError`, and can be ended, but not replaced."""
+    await store.commit([create(handle) for handle in "abc"])
+    run(
+        path,
+        "UPDATE \"tornado_sessions/records\" SET expires_at='soon' WHERE handle='b'",
+    )
+    assert isinstance((await store.load(["b"]))[0], CodecError)
+    changes = [create("b"), Delete("b"), Delete("b"), create("b")]
+    outcomes = await store.commit(changes)
+    assert outcomes == [
+        Outcome.CONFLICT,
+        Outcome.APPLIED,
+        Outcome.GONE,
+        Outcome.APPLIED,
+    ]
+
+
+async def test_damaged_handles_do_not_end_a_listing(store, path):
+    """R4, F3: the rows beside them are listed, whichever page they are on."""
+    await store.clear()
+    await store.commit([create(f"h{number:03}") for number in range(20)])
+    damaged = "CAST(CAST(handle AS BLOB) || x'80' AS TEXT)"
+    where = "handle IN ('h001', 'h002', 'h003', 'h007', 'h019')"
+    run(path, f'UPDATE "tornado_sessions/records" SET handle = {damaged} WHERE {where}')
+    listed = [record.handle async for record in store.iterate(batch=2)]
+    bad = {1, 2, 3, 7, 19}
+    assert listed == [f"h{number:03}" for number in range(20) if number not in bad]
 
 
 async def test_a_corrupt_page(store, path):

@@ -42,8 +42,9 @@ from tornado_sessions.stores.base import (
     unusable,
 )
 from tornado_sessions.stores.file_ends import EndNotes, Seen
-from tornado_sessions.stores.file_format import explained, lock_of, locked
+from tornado_sessions.stores.file_format import explained
 from tornado_sessions.stores.file_index import PrincipalIndex, file_name
+from tornado_sessions.stores.file_locks import Locks, lock_of
 from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
 from tornado_sessions.stores.file_sweeping import Sweeping
 from tornado_sessions.stores.polling import EndPolling, News
@@ -53,6 +54,7 @@ log = logging.getLogger("tornado_sessions")
 
 T = TypeVar("T")
 _THREADS = 8
+"""For reading, and as many for what may have to wait for a lock."""
 
 
 class FileStore(Store):
@@ -88,22 +90,28 @@ class FileStore(Store):
         self._principals = PrincipalIndex(self._root / "principals")
         self._ends = EndNotes(self._root / "ends", self._exists)
         self._polling = EndPolling[Seen]()
-        self._threads: ThreadPoolExecutor | None = None
+        self._locks = Locks(self._root / "locks")
+        self._readers: ThreadPoolExecutor | None = None
+        self._writers: ThreadPoolExecutor | None = None
         self._sweeping = Sweeping(self._files, self._principals, self._locked)
 
     async def open(self) -> None:
-        if self._threads is None:
-            threads = ThreadPoolExecutor(_THREADS, "tornado-sessions-file")
-            await self._in(threads, self._prepare)
-            self._threads = threads
+        if self._writers is None:
+            writers = ThreadPoolExecutor(_THREADS, "tornado-sessions-file")
+            await self._in(writers, self._prepare)
+            # Reads take no lock, so they need not wait for those who do.
+            self._readers = ThreadPoolExecutor(_THREADS, "tornado-sessions-file-reader")
+            self._writers = writers
 
     async def close(self) -> None:
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            await self._in(None, threads.shutdown)
+        threads = (self._readers, self._writers)
+        self._readers = self._writers = None
+        for some in threads:
+            if some is not None:
+                await self._in(None, some.shutdown)
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
-        return await self._run(lambda: [self._live(file_name(h)) for h in handles])
+        return await self._read(lambda: [self._live(file_name(h)) for h in handles])
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         by_lock: dict[str, list[int]] = {}
@@ -111,7 +119,7 @@ class FileStore(Store):
             by_lock.setdefault(lock_of(file_name(change.handle)), []).append(index)
         outcomes: dict[int, Outcome | Exception] = {}
         work = [
-            self._run(partial(self._commit_some, changes, group))
+            self._write(partial(self._commit_some, changes, group))
             for group in by_lock.values()
         ]
         for done in await asyncio.gather(*work):
@@ -119,42 +127,46 @@ class FileStore(Store):
         return [outcomes[index] for index in range(len(changes))]
 
     async def find(self, principal: str) -> list[Record]:
-        return await self._run(lambda: self._find(principal))
+        return await self._read(lambda: self._find(principal))
 
     async def sweep(self, limit: int) -> int:
-        return await self._run(lambda: self._sweeping.sweep(limit, self.clock()))
+        return await self._write(lambda: self._sweeping.sweep(limit, self.clock()))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
         for shard in range(SHARDS):
-            names = await self._run(lambda: self._files.names(shard))  # noqa: B023
+            names = await self._read(lambda: self._files.names(shard))  # noqa: B023
             for start in range(0, len(names), batch):
                 some = names[start : start + batch]
-                for record in await self._run(lambda: [*map(self._live, some)]):  # noqa: B023
+                for record in await self._read(lambda: [*map(self._live, some)]):  # noqa: B023
                     if isinstance(record, Record):
                         yield record
 
     async def count(self) -> int:
-        return await self._run(self._count)
+        return await self._read(self._count)
 
     async def clear(self) -> None:
-        await self._run(self._clear)
+        await self._write(self._clear)
 
     async def listen(self, listener: EndListener) -> None:
         await self.open()
-        threads = self._threads
+        readers = self._readers
 
         async def look(place: Seen | None) -> News[Seen]:
-            if threads is None or threads is not self._threads:
+            if readers is None or readers is not self._readers:
                 raise StoreError("the store was closed; listen to it again")
-            return await self._in(threads, partial(self._ends.news, place))
+            return await self._in(readers, partial(self._ends.news, place))
 
         await self._polling.tell(listener, look)
 
     # -- in the threads ----------------------------------------------------------
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _read(self, work: Callable[[], T]) -> T:
         await self.open()
-        return await self._in(self._threads, work)
+        return await self._in(self._readers, work)
+
+    async def _write(self, work: Callable[[], T]) -> T:
+        await self.open()
+        return await self._in(self._writers, work)
 
     async def _in(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
         try:
@@ -202,7 +214,7 @@ class FileStore(Store):
         if isinstance(change, Create):
             if isinstance(record, Record):
                 return Outcome.CONFLICT
-            self._write(name, Record(change.handle, change.meta, dict(change.values)))
+            self._put(name, Record(change.handle, change.meta, dict(change.values)))
             return Outcome.APPLIED
         if record is not None and isinstance(change, Delete):
             return self._end(name, record, change)
@@ -214,12 +226,12 @@ class FileStore(Store):
         merged = merged_record(record, change)
         if merged is None:
             return Outcome.CONFLICT
-        self._write(name, merged)
+        self._put(name, merged)
         if record.meta.principal != merged.meta.principal:
             self._unindex(name, record)
         return Outcome.APPLIED
 
-    def _write(self, name: str, record: Record) -> None:
+    def _put(self, name: str, record: Record) -> None:
         if record.meta.principal is not None:
             self._principals.add(record.meta.principal, name)
         self._files.write(name, record)
@@ -247,15 +259,16 @@ class FileStore(Store):
             self._principals.discard(record.meta.principal, name)
 
     def _locked(self, lock: str) -> contextlib.AbstractContextManager[None]:
-        return locked(self._root / "locks" / lock)
+        return self._locks.held(lock)
 
     def _find(self, principal: str) -> list[Record]:
-        found = []
+        found: list[Record] = []
         for name in self._principals.names(principal):
             record = self._live(name)
             if isinstance(record, StoreError):
-                log.warning("left out a session of a principal: %s", record)
-            elif isinstance(record, Record) and record.meta.principal == principal:
+                # Who asks may be about to end them all: some are not all.
+                raise record
+            if isinstance(record, Record) and record.meta.principal == principal:
                 found.append(record)
             else:
                 with contextlib.suppress(OSError):  # the next time, then
@@ -263,7 +276,7 @@ class FileStore(Store):
         return found
 
     def _prune(self, principal: str, name: str) -> None:
-        with self._locked(lock_of(name)):
+        with self._locks.held(lock_of(name), patience=0):
             record = self._live(name)
             theirs = isinstance(record, Record) and record.meta.principal == principal
             if not theirs and not isinstance(record, StoreError):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +13,6 @@ from tornado_sessions.stores.base import Record
 
 MAGIC = b"TSF1"
 """Begins each file: what it is, and the version of its format."""
-_LOCKS = 64
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -88,22 +84,6 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def lock_of(name: str) -> str:
-    """Return the name of the lock that the file *name* shares with others."""
-    return f"{int(name[:2], 16) % _LOCKS:02x}"
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file *path* against all threads and processes."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def explained(error: OSError, root: Path) -> StoreError:
     """Return what *error* means for the sessions in *root*, and what to do."""
     advice = {
@@ -111,6 +91,7 @@ def explained(error: OSError, root: Path) -> StoreError:
         NotADirectoryError: "name a directory, not a file",
         FileExistsError: "name a directory, not a file",
         IsADirectoryError: "remove the directory that is in a file's place",
+        TimeoutError: "find the process that holds it with fuser, and let it go on",
     }.get(type(error), "check the disk and its free space; nothing else was lost")
     failure = StoreError(f"sessions in {root}: {error.strerror}; {advice}")
     failure.__cause__ = error

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from tornado_sessions.errors import StoreError
+from tornado_sessions.errors import CodecError, StoreError
 from tornado_sessions.stores.base import Record
-from tornado_sessions.stores.file_format import lock_of
 from tornado_sessions.stores.file_index import PrincipalIndex
+from tornado_sessions.stores.file_locks import lock_of
 from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
 
 log = logging.getLogger("tornado_sessions")
@@ -82,10 +82,23 @@ class Sweeping:
         record = self._files.read(name)
         if isinstance(record, StoreError):
             raise record
-        if record is None or os.stat(entry.path).st_mtime > now:
+        if record is None or self._lives(entry, record, now):
             return False
         # Not waiting for the disk: what a loss of power brings back is still over.
         self._files.unlink(name)
         if isinstance(record, Record) and record.meta.principal is not None:
             self._principals.discard(record.meta.principal, name)
+        return True
+
+    def _lives(
+        self, entry: os.DirEntry[str], record: Record | CodecError, now: float
+    ) -> bool:
+        """Tell whether the session is yet to expire, by its record if that can be read."""
+        if not isinstance(record, Record):
+            return os.stat(entry.path).st_mtime > now
+        expires_at = record.meta.expires_at
+        if expires_at <= now:
+            return False
+        # The file was copied by something that does not keep times.
+        os.utime(entry.path, (expires_at, expires_at))
         return True

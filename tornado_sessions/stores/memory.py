@@ -99,6 +99,7 @@ class MemoryStore(Store):
                 for record in await self.load(handles[start : start + batch]):
                     if isinstance(record, Record):
                         yield record
+                await asyncio.sleep(0)  # requests come first
 
     async def count(self) -> int:
         now = self.clock()

@@ -132,17 +132,15 @@ class SQLiteStore(Store):
         return await self._write(lambda db: self._sweep(db, limit))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
-        where = "handle > ? AND expires_at > ? ORDER BY handle LIMIT ?"
-        last = ""
-        while True:
-            place = (last, self.clock(), batch)
-            found = await self._read(lambda db: self._select(db, where, place))  # noqa: B023
-            for record in found.values():
+        batch = min(batch, _AT_ONCE)
+        handles: list[str | bytes] = [""]
+        while handles:
+            last = handles[-1]
+            handles = await self._read(lambda db: self._after(db, last, batch))  # noqa: B023
+            texts = [handle for handle in handles if isinstance(handle, str)]
+            for record in await self.load(texts):
                 if isinstance(record, Record):
                     yield record
-            if len(found) < batch:
-                return
-            last = max(found)
 
     async def count(self) -> int:
         query = self._sql("SELECT COUNT(*) FROM {records} WHERE expires_at > ?")
@@ -183,6 +181,13 @@ class SQLiteStore(Store):
         where = f"handle IN ({marks(asked)}) AND expires_at > ?"
         found = self._select(db, where, (*asked, self.clock()))
         return [found.get(handle) for handle in handles]
+
+    def _after(self, db: Database, last: str | bytes, batch: int) -> list[str | bytes]:
+        """Return the next live handles, damaged ones as bytes."""
+        query = "SELECT handle FROM {records} WHERE handle > CAST(? AS TEXT)"
+        query += " AND expires_at > ? ORDER BY handle LIMIT ?"
+        found = db.execute(self._sql(query), (last, self.clock(), batch))
+        return [row[0] for row in found]
 
     def _select(
         self, db: Database, where: str, parameters: Iterable[Any]
@@ -225,11 +230,10 @@ class SQLiteStore(Store):
         return self._apply(db, change, now)
 
     def _create(self, db: Database, change: Create, now: float) -> Outcome:
-        query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")
-        row = db.execute(query, (change.handle,)).fetchone()
-        if row is not None:
-            if row[0] > now:
-                return Outcome.CONFLICT
+        lives = self._lives(db, change.handle, now)
+        if lives:
+            return Outcome.CONFLICT
+        if lives is not None:
             self._delete(db, change.handle, now)
         places = marks(META_FIELDS)
         query = f"INSERT INTO {{records}} (handle, {_COLUMNS}) VALUES (?, {places})"
@@ -288,11 +292,19 @@ class SQLiteStore(Store):
         return outcome
 
     def _delete(self, db: Database, handle: str, now: float) -> Outcome:
-        query = self._sql("SELECT expires_at FROM {records} WHERE handle = ?")
-        row = db.execute(query, (handle,)).fetchone()
+        lives = self._lives(db, handle, now)
         for table in ("{records}", "{values}"):
             db.execute(self._sql(f"DELETE FROM {table} WHERE handle = ?"), (handle,))
-        return Outcome.APPLIED if row and row[0] > now else Outcome.GONE
+        return Outcome.APPLIED if lives else Outcome.GONE
+
+    def _lives(self, db: Database, handle: str, now: float) -> bool | None:
+        """Tell whether a record is yet to expire; None if there is none.
+
+        SQLite compares, as in every other query: a damaged time need not be a number.
+        """
+        query = self._sql("SELECT expires_at > ? FROM {records} WHERE handle = ?")
+        row = db.execute(query, (now, handle)).fetchone()
+        return bool(row[0]) if row else None
 
     def _sweep(self, db: Database, limit: int) -> int:
         query = self._sql("SELECT handle FROM {records} WHERE expires_at <= ? LIMIT ?")
