@@ -62,6 +62,22 @@ async def test_login_keeps_the_cart(customer):
     assert "Thank you, Ada Lovelace" in (await customer.submit("/checkout")).text
 
 
+async def test_the_next_person_finds_nothing_of_the_last_one(customer):
+    """Who logs in where somebody else is logged in begins with an empty cart (S7)."""
+    await customer.submit("/login", name="Ada")
+    before = await handle_of(customer)
+    await customer.submit("/checkout")
+    await customer.send("/cart/add", sku="field-windsock")
+    page = await customer.submit("/login", name="Ben")
+
+    assert ("success", "Welcome, Ben.") in page.notes
+    assert await customer.cart() == {}
+    assert (await customer.get("/order")).headers["Location"] == "/"
+    assert before != await handle_of(customer)
+    await customer.send("/cart/add", sku="field-windsock")
+    assert "field-windsock" in (await customer.submit("/login", name="Ben")).lines
+
+
 async def test_cookie_from_before_login_opens_nothing(customer, new_visitor):
     """Whoever kept the cookie from before the log-in is a stranger after it (C6)."""
     thief = new_visitor()

@@ -130,6 +130,38 @@ async def test_odd_characters_do_no_harm(ada):
     await here.line("a?b\x00 🛟")
 
 
+async def test_odd_characters_of_a_nonce_do_no_harm(ada):
+    """It is kept like a line, and comes back with it."""
+    here = await ada.enter()
+    await here.connection.write_message('{"say": "ahoy", "nonce": "a\\ud800"}')
+    await here.line("ahoy")
+    assert here.lines[-1]["nonce"] == "a?"
+
+
+async def test_true_is_no_room(ada):
+    """JSON's true equals the number 1 in Python, but it is not a number of a room."""
+    here = await ada.connect()
+    await here.send(enter=True)
+    assert (await here.closed())[0] == 1003
+    assert (await ada.get("/")).headers["Location"] != "/rooms/True"
+
+
+async def test_what_was_said_is_counted_for_a_while(ada, guest, monkeypatch):
+    """Of those who are silent nothing is kept, however many came by."""
+    chat, now = guest.app.settings["chat_hub"], 1000.0
+    monkeypatch.setattr(hub.time, "monotonic", lambda: now)
+    for number in range(100):
+        now += 1.0
+        assert not chat.is_hasty(f"guest {number}")
+    assert len(chat._said) <= hub.WITHIN + 1
+    said = [chat.is_hasty("Ada") for _ in range(hub.AT_ONCE + 2)]
+    assert said == [False] * hub.AT_ONCE + [True] * 2
+    now += hub.WITHIN
+    assert chat.is_hasty("Ada")
+    now += 0.1
+    assert not chat.is_hasty("Ada")
+
+
 async def test_presence(ada, guest):
     """Who enters is seen, once whatever the number of their sockets, until they go."""
     ben = await guest().log_in("Ben")

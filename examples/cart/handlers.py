@@ -185,10 +185,16 @@ class Login(Page):
 
     def welcome(self, name: str) -> None:
         """Turn the visitor into a customer, who keeps the cart."""
+        message = f"Welcome, {name}. Your cart came with you."
+        if self.current_user not in (None, name):
+            # Somebody else was logged in here: their cart and their order end with
+            # their session.
+            self.session.destroy()
+            message = f"Welcome, {name}."
         # A new token: whoever knew the cookie of the visitor does not know the
         # cookie of the customer. The data, and so the cart, stays.
         self.session.login(name)
-        self.session.flash(f"Welcome, {name}. Your cart came with you.", "success")
+        self.session.flash(message, "success")
         self.leave_for("/cart" if basket.count(self.cart) else "/")
 
 

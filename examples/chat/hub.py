@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -57,7 +57,7 @@ class Hub:
         self._gone: list[str] = []
         self._newest = 0
         self._beat_at = 0.0
-        self._said: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._said: dict[str, deque[float]] = {}
         self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -110,13 +110,20 @@ class Hub:
 
     def is_hasty(self, name: str) -> bool:
         """Tell whether somebody says too much at once; count this line if not."""
-        now, said = time.monotonic(), self._said[name]
-        while said and said[0] < now - WITHIN:
-            said.popleft()
-        hasty = len(said) >= AT_ONCE
+        now = time.monotonic()
+        self._forget_the_silent(now)
+        said = self._said.pop(name, None) or deque(maxlen=AT_ONCE)
+        hasty = len(said) == AT_ONCE and said[0] >= now - WITHIN
         if not hasty:
             said.append(now)
+        self._said[name] = said
         return hasty
+
+    def _forget_the_silent(self, now: float) -> None:
+        for name, said in list(self._said.items()):
+            if said[-1] >= now - WITHIN:
+                break  # those behind it have asked since
+            del self._said[name]
 
     async def say(self, room: int, name: str, text: str, nonce: str) -> None:
         """Keep a line, and have it told."""

@@ -25,10 +25,11 @@ class InChat(SessionMixin):
 
     async def my_devices(self) -> list[Device]:
         """List where the visitor is logged in, this session first."""
+        # Asked first: the session of a socket may end during what is awaited.
+        mine, me = self.session.handle, cast(str, self.current_user)
         rooms, present = await self.hub.rooms(), await self.hub.present()
         where = {one.handle: rooms[one.room] for one in present}
-        mine = self.session.handle
-        infos = await self.session_manager.sessions_of(cast(str, self.current_user))
+        infos = await self.session_manager.sessions_of(me)
         infos.sort(key=lambda info: info.handle != mine)
         return [
             device(info, where.get(info.handle), this=info.handle == mine)

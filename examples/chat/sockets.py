@@ -66,10 +66,10 @@ class RoomSocket(Socket):
     async def on_message(self, message: str | bytes) -> None:
         """Do what the page asks for; it can ask for two things."""
         match parsed(message):
-            case {"enter": int(room)}:
+            case {"enter": int(room)} if not isinstance(room, bool):
                 await self.enter(room)
             case {"say": str(text), "nonce": str(nonce)} if len(nonce) <= MAX_NONCE:
-                await self.say(text, nonce)
+                await self.say(text, storable(nonce))
             case _:
                 self.close(BAD_MESSAGE, "malformed")
 
@@ -91,7 +91,7 @@ class RoomSocket(Socket):
 
     async def say(self, text: str, nonce: str) -> None:
         """Say something in the room, unless there is a reason not to."""
-        text = " ".join(text.encode(errors="replace").decode().split())
+        text = " ".join(storable(text).split())
         try:
             why_not = self.objection(text) or await self.count_line()
             if not why_not and self.presence and self.name:
@@ -186,6 +186,11 @@ class DevicesSocket(Socket):
 
     def on_close(self) -> None:
         self.looking.stop()
+
+
+def storable(text: str) -> str:
+    """Return *text* without the halves of letters that JSON lets through."""
+    return text.encode(errors="replace").decode()
 
 
 def parsed(message: str | bytes) -> Any:
