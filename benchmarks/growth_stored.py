@@ -163,7 +163,8 @@ def _changes(lines: tuple[Line, ...]) -> Growth:
             f"From the fewest to the most sessions it becomes: {grown(lines)}. "
             "SQLite and files wait for the disk (`fsync`), however many there are; "
             "requests that arrive together share that wait, which one at a time cannot "
-            "show."
+            "show. SQLite's first figure is of a WAL file that has yet to grow to its "
+            "4 MB, so `fsync` has its length to store as well."
         ),
         lines=lines,
     )
