@@ -1,6 +1,7 @@
 """The sockets of the example chat: talk, presence, limits, and the end of a session."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from tornado.httpclient import HTTPClientError
@@ -149,7 +150,7 @@ async def test_true_is_no_room(ada):
 async def test_what_was_said_is_counted_for_a_while(ada, guest, monkeypatch):
     """Of those who are silent nothing is kept, however many came by."""
     chat, now = guest.app.settings["chat_hub"], 1000.0
-    monkeypatch.setattr(hub.time, "monotonic", lambda: now)
+    monkeypatch.setattr(hub, "time", SimpleNamespace(monotonic=lambda: now))
     for number in range(100):
         now += 1.0
         assert not chat.is_hasty(f"guest {number}")

@@ -362,7 +362,7 @@ async def test_drain_has_an_end_though_more_keeps_coming():
         await asyncio.sleep(0)
         return items
 
-    calls = coalescer(call, timeout=0.05)
+    calls = coalescer(call, timeout=0.5)
     first = calls.submit("first")
     await bounded(calls.drain())
     assert first.result() == "first"

@@ -4,6 +4,7 @@ import gc
 from collections import Counter
 
 import pytest
+from tornado.web import stream_request_body
 
 from httpkit import Case, serving
 from httpkit_stores import on_both_paths
@@ -22,13 +23,23 @@ class Page(Case):
         self.session.destroy()
 
 
+@stream_request_body
+class Streamed(Page):
+    def data_received(self, chunk):
+        self.size = len(chunk)
+
+    def put(self):
+        self.bump()
+
+
 @on_both_paths
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
 async def test_no_cycles(make_store, method):
     """P3: a session that knew its handler kept 29 objects of each request alive."""
-    async with serving(Page, make_store()) as site:
+    page = Streamed if method == "PUT" else Page
+    async with serving(page, make_store()) as site:
         visitor = site.visitor()
-        body = b"" if method == "POST" else None
+        body = {"POST": b"", "PUT": b"body"}.get(method)
         for _ in range(3):
             await visitor.fetch("/", method=method, body=body)
         gc.collect()
@@ -43,5 +54,6 @@ async def test_no_cycles(make_store, method):
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
-    ours = {"Page", "Session", "Values", "Plan", "HTTPServerRequest", "HeldResponse"}
+    ours = {"Page", "Streamed", "StreamedBody", "HeldResponse", "HTTPServerRequest"}
+    ours |= {"Session", "Values", "Plan"}
     assert {name: count for name, count in left.items() if name in ours} == {}

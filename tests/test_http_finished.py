@@ -2,8 +2,8 @@
 
 import pytest
 
-from httpkit import Page, serving, stored
-from httpkit_stores import on_every_store, until
+from httpkit import Counter, Page, serving, stored
+from httpkit_stores import on_every_store, soon, until
 
 LATE = {
     "status": lambda handler: handler.set_status(200),
@@ -79,3 +79,43 @@ async def test_what_initialize_writes_is_kept(make_store):
             answer = await site.visitor(**cookies).get()
             assert (answer.code, answer.body) == (200, b"ad")
         assert len(await site.records()) == 2
+
+
+class LoadsLate(Counter):
+    """GET loads the session when headers have left."""
+
+    session_autoload = False
+
+    async def get(self):
+        self.write("half")
+        await soon(self.flush())
+        await self.load_session()
+        self.session["n"] = 7
+        self.finish(" and half")
+
+    async def post(self):
+        await self.load_session()
+        super().post()
+
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nCookie: session=%s\r\n\r\n"
+)
+
+
+@on_every_store
+@pytest.mark.parametrize("failing", [False, True])
+async def test_headers_leave_once(make_store, failing):
+    """T4, T5: a response whose headers have left before it is held has no others."""
+    async with serving(LoadsLate, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        if failing:
+            site.store.failing.add("commit")
+        answer = await site.exchange(REQUEST % visitor.cookie.encode())
+        site.store.failing.clear()
+        assert await stored(site) == (1 if failing else 7)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert (b"HTTP/1.1" in body, b"half" in body) == (False, True)
+    assert failing or body.endswith(b"0\r\n\r\n")

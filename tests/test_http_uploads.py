@@ -41,6 +41,20 @@ class TooLarge(Upload):
         self.finish("too large")
 
 
+class Fails(TooLarge):
+    """Goes on after it has finished, and fails."""
+
+    def data_received(self, chunk):
+        super().data_received(chunk)
+        raise RuntimeError("a bug of the application")
+
+
+class FailsLater(Fails):
+    async def data_received(self, chunk):
+        await asyncio.sleep(0)
+        super().data_received(chunk)
+
+
 class TooLargeLater(TooLarge):
     async def data_received(self, chunk):
         await asyncio.sleep(0)
@@ -88,9 +102,12 @@ async def test_who_is_refused_is_not_asked_to_continue(make_store):
 
 
 @on_waiting_stores
-@pytest.mark.parametrize("handler", [TooLarge, TooLargeLater])
+@pytest.mark.parametrize("handler", [TooLarge, TooLargeLater, Fails, FailsLater])
 async def test_a_finish_with_a_chunk_ends_the_upload(make_store, handler):
-    """T5: the verb does not run for an upload that was refused on the way."""
+    """T5: the verb does not run for an upload that was refused on the way.
+
+    Also if the handler fails after it has answered: the answer has left by then.
+    """
     async with serving(handler, make_store()) as site:
         answer = await parked(site, put("one chunk"))
         assert answer.startswith(b"HTTP/1.1 413 ")
@@ -105,4 +122,17 @@ async def test_a_failed_commit_ends_the_upload_too(make_store):
     async with serving(Refuses, make_store("commit")) as site:
         answer = await parked(site, put("a small body"))
         assert answer.startswith(b"HTTP/1.1 503 ")
+        assert site.application.settings["seen"] == []
+
+
+@pytest.mark.skipif(
+    not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has eager tasks"
+)
+async def test_eager_tasks_end_the_upload_too(monkeypatch):
+    """T5, T8: the connection waits for the held response with any factory of tasks."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "_task_factory", asyncio.eager_task_factory)
+    async with serving(Refuses) as site:
+        answer = await parked(site, put("body", "Expect: 100-continue"))
+        assert answer.startswith(b"HTTP/1.1 302 ")
         assert site.application.settings["seen"] == []

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -104,11 +105,18 @@ async def test_nobody_waits_again_for_what_was_waited_for_in_vain(
     assert await bounded(waits) == [APPLIED]
 
 
-async def test_a_store_closes_while_a_lock_is_held(store, root, hurried):
+async def test_a_store_closes_while_a_lock_is_held(store, root, hurried, monkeypatch):
     """F4: closing waits for what has begun, which has an end."""
+    waits, taken = threading.Event(), file_locks._taken
+
+    def tried(handle):
+        waits.set()
+        return taken(handle)
+
+    monkeypatch.setattr(file_locks, "_taken", tried)
     with held(root, "a"):
         change = asyncio.ensure_future(store.commit([Apply("a", set=CHANGE)]))
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(waits.wait, BOUND)
         await bounded(store.close())
         assert isinstance((await change)[0], StoreError)
 

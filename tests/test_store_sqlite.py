@@ -241,8 +241,13 @@ async def test_damaged_handles_do_not_end_a_listing(store, path):
     damaged = "CAST(CAST(handle AS BLOB) || x'80' AS TEXT)"
     where = "handle IN ('h001', 'h002', 'h003', 'h007', 'h019')"
     run(path, f'UPDATE "tornado_sessions/records" SET handle = {damaged} WHERE {where}')
+    run(
+        path,
+        'UPDATE "tornado_sessions/records" SET handle = CAST(handle AS BLOB) '
+        "WHERE handle = 'h010'",
+    )
     listed = [record.handle async for record in store.iterate(batch=2)]
-    bad = {1, 2, 3, 7, 19}
+    bad = {1, 2, 3, 7, 10, 19}
     assert listed == [f"h{number:03}" for number in range(20) if number not in bad]
 
 

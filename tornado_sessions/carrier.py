@@ -28,8 +28,9 @@ class Handler(Protocol):
 
     request: HTTPServerRequest
     _headers: HTTPHeaders
-    _headers_written: bool
     """Not public, but there is no other way to see what a response will say."""
+
+    def _session_started(self) -> bool: ...
 
     @property
     def settings(self) -> dict[str, Any]: ...
@@ -145,7 +146,7 @@ class CookieCarrier:
         return Visit(
             ip=request.remote_ip or "",
             user_agent=request.headers.get("User-Agent", ""),
-            started=handler._headers_written,
+            started=handler._session_started(),
             insecure=self._config.secure is True and request.protocol != "https",
         )
 

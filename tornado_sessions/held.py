@@ -36,6 +36,8 @@ class _Response(NamedTuple):
     headers: HTTPHeaders
     buffer: list[bytes]
     cookies: Any
+    written: bool
+    """Its headers have left."""
 
 
 class _Left(HTTPHeaders):
@@ -86,18 +88,24 @@ class HeldResponse:
             state["_headers"],
             state["_write_buffer"],
             state.pop("_new_cookie", None),
+            state["_headers_written"],
         )
         state["_headers"] = _LEFT
         state["_headers_written"] = True
+
+    def started(self, state: dict[str, Any]) -> bool:
+        """Tell whether headers have left, whatever the handler is told."""
+        aside = self._aside
+        return bool(state["_headers_written"] if aside is None else aside.written)
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Put the response that was kept, if one was, back into *state*."""
         if self._aside is None:
             return
-        status, reason, headers, buffer, cookies = self._aside
+        status, reason, headers, buffer, cookies, written = self._aside
         state["_status_code"], state["_reason"] = status, reason
         state["_headers"], state["_write_buffer"] = headers, buffer
-        state["_headers_written"] = False
+        state["_headers_written"] = written
         state.pop("_new_cookie", None)
         if cookies is not None:
             state["_new_cookie"] = cookies
@@ -113,7 +121,8 @@ class HeldResponse:
             for held in self._queue:
                 if not held.sent.done():
                     held.sent.set_result(None)
-        self._end()
+        finally:
+            self._end()
 
     def refuse(self, error: Exception) -> None:
         """Fail the queued flushes; a finish has been answered in another way."""

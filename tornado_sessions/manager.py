@@ -159,9 +159,10 @@ class SessionManager:
             mine = [
                 one for one in tasks if one.get_loop() is loop and one is not current
             ]
+            if mine:
+                await asyncio.wait(mine)
             if not mine or loop.time() > until:
                 return
-            await asyncio.wait(mine)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -324,7 +325,8 @@ class SessionManager:
 
         Raises:
             TypeError: *principal* is no str; ValueError: nobody can have that one.
-            StoreError: Some could not be ended; the others have.
+            StoreError: Some could not be ended, and the others have; or the store could
+                not tell which there are, and none was ended.
         """
         checked_principal(principal)
         return await self._ending.end_all(principal, "revoked", keep)

@@ -8,26 +8,33 @@ response is not finished yet, so the connection waits until it has gone out (T5)
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tornado_sessions.held import Sent
 
+H = TypeVar("H")
+"""A handler."""
 
-class StreamedBody:
+
+class StreamedBody(Generic[H]):
     """Stands between the connection and a handler with ``@stream_request_body``.
 
     Args:
-        receive: The handler's ``data_received``.
+        known: Knows the handler, which knows this; weakly, for it is no cycle then.
+        receive: Its ``data_received``.
         until_out: Returns a future for when a finish that is held has gone out, or None.
     """
 
     def __init__(
         self,
-        receive: Callable[[bytes], Awaitable[None] | None],
-        until_out: Callable[[], Sent | None],
+        known: weakref.ref[H],
+        receive: Callable[[H, bytes], Awaitable[None] | None],
+        until_out: Callable[[H], Sent | None],
     ) -> None:
+        self._known = known
         self._receive = receive
         self._until_out = until_out
 
@@ -38,7 +45,7 @@ class StreamedBody:
         return prepared
 
     def _let_it_come(self, asked: asyncio.Future[None], _: Any) -> None:
-        out = self._until_out()
+        out = self._out()
         if out is None:
             _resolve(asked)
         else:
@@ -46,19 +53,36 @@ class StreamedBody:
 
     def __call__(self, chunk: bytes) -> Awaitable[None] | None:
         """Give *chunk* to the handler, unless its response is finished."""
-        if self._until_out() is not None:
-            return self._received(None)
-        received = self._receive(chunk)
-        if received is None and self._until_out() is None:
+        handler = self._known()
+        if handler is None or self._out() is not None:
+            return self._received(None, None)
+        try:
+            received = self._receive(handler, chunk)
+        except Exception as error:
+            if self._out() is None:
+                raise
+            return self._received(None, error)
+        if received is None and self._out() is None:
             return None
-        return self._received(received)
+        return self._received(received, None)
 
-    async def _received(self, received: Awaitable[None] | None) -> None:
-        if received is not None:
-            await received
-        out = self._until_out()
-        if out is not None:
-            await out
+    async def _received(
+        self, received: Awaitable[None] | None, error: Exception | None
+    ) -> None:
+        """Wait for *received*, and until what was finished has gone out."""
+        try:
+            if error is not None:
+                raise error
+            if received is not None:
+                await received
+        finally:
+            out = self._out()
+            if out is not None:
+                await out
+
+    def _out(self) -> Sent | None:
+        handler = self._known()
+        return self._until_out(handler) if handler is not None else None
 
 
 def _resolve(asked: asyncio.Future[None], _: Any = None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from functools import partial
 from typing import Any
 
@@ -161,7 +162,10 @@ class SessionMixin(RequestHandler):
         self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
     ) -> None:
         if self._prepared_future is not None:  # @stream_request_body
-            body = StreamedBody(self.data_received, self._session_until_out)
+            # Else a factory of eager tasks has the connection wait for the wrong future.
+            await asyncio.sleep(0)
+            until_out = SessionMixin._session_until_out
+            body = StreamedBody(weakref.ref(self), type(self).data_received, until_out)
             self._prepared_future = body.after_prepare(self._prepared_future)
             self.data_received = body
         if self.session_autoload:
@@ -318,8 +322,10 @@ class SessionMixin(RequestHandler):
         self._visitor_session.sealed = SessionError(_NOT_STORED)
         self._session_settled = True
         self._finished = False
-        self._session_report(error)
-        held.refuse(error)
+        try:
+            self._session_report(error)
+        finally:
+            held.refuse(error)
 
     def _session_refuse(self, error: SessionError) -> Sent:
         """Answer with an error page instead; the data of this request are dropped.
@@ -342,6 +348,11 @@ class SessionMixin(RequestHandler):
             raise error  # noqa: TRY301  (Tornado looks for it in sys.exc_info())
         except Exception as raised:
             self._handle_request_exception(raised)
+
+    def _session_started(self) -> bool:
+        """Tell whether headers have left: no cookie can be sent any more."""
+        held = self._session_held
+        return self._headers_written if held is None else held.started(vars(self))
 
     def _session_until_out(self) -> Sent | None:
         """Return a future for when a finish that is held has gone out, if one is."""

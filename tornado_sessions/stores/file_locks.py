@@ -1,7 +1,8 @@
 """The locks that processes share which change the same sessions (POSIX only).
 
 A process that was stopped while it held one goes on holding it. So nobody waits for long,
-and for a lock that was waited for in vain nobody waits at all until it is free.
+and for a lock that was waited for in vain nobody waits for more than a moment until it is
+free.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 PATIENCE = 4.0
 """Seconds to wait for a lock; as long as SQLite waits here for one of its own."""
 _LOCKS = 64
+_MOMENT = 0.1
+"""Seconds to wait for one that was waited for in vain."""
 _PAUSE = 0.001
-_LONG_PAUSE = 0.01
 
 
 def lock_of(name: str) -> str:
@@ -54,15 +56,15 @@ class Locks:
 
     def _take(self, handle: int, lock: str, patience: float) -> None:
         began = time.monotonic()
-        until = began if lock in self._stuck else began + patience
+        # One that is busy may have seemed stuck, so it is tried for a moment.
+        until = began + min(patience, _MOMENT if lock in self._stuck else patience)
         while not _taken(handle):
-            now = time.monotonic()
-            if now >= until:
+            if time.monotonic() >= until:
                 if patience:
                     self._stuck.add(lock)
                 text = "another process holds a lock for too long"
                 raise TimeoutError(errno.ETIMEDOUT, text, str(self._folder / lock))
-            time.sleep(_PAUSE if now - began < 100 * _PAUSE else _LONG_PAUSE)
+            time.sleep(_PAUSE)
         self._stuck.discard(lock)
 
 

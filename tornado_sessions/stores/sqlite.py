@@ -184,7 +184,9 @@ class SQLiteStore(Store):
 
     def _after(self, db: Database, last: str | bytes, batch: int) -> list[str | bytes]:
         """Return the next live handles, damaged ones as bytes."""
+        # What is no text comes after all that is: never after *last*.
         query = "SELECT handle FROM {records} WHERE handle > CAST(? AS TEXT)"
+        query += " AND typeof(handle) = 'text'"
         query += " AND expires_at > ? ORDER BY handle LIMIT ?"
         found = db.execute(self._sql(query), (last, self.clock(), batch))
         return [row[0] for row in found]
