@@ -22,6 +22,12 @@ Sent: TypeAlias = "asyncio.Future[None]"
 Operation: TypeAlias = Callable[[], Sent]
 
 
+LATE = (
+    "the session was changed after the response had begun, and nothing stores that; "
+    "change it before the first flush(), or await self.save_session()"
+)
+
+
 class _Held(NamedTuple):
     operation: Operation
     sent: Sent

@@ -11,31 +11,31 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from tornado_sessions.held import Sent
 
-H = TypeVar("H")
-"""A handler."""
+
+class Receiving(Protocol):
+    """What is asked of a `tornado.web.RequestHandler`."""
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None: ...
+
+
+H = TypeVar("H", bound=Receiving)
 
 
 class StreamedBody(Generic[H]):
     """Stands between the connection and a handler with ``@stream_request_body``.
 
     Args:
-        known: Knows the handler, which knows this; weakly, for it is no cycle then.
-        receive: Its ``data_received``.
+        handler: It will know this, so this knows it weakly: else they were a cycle.
         until_out: Returns a future for when a finish that is held has gone out, or None.
     """
 
-    def __init__(
-        self,
-        known: weakref.ref[H],
-        receive: Callable[[H, bytes], Awaitable[None] | None],
-        until_out: Callable[[H], Sent | None],
-    ) -> None:
-        self._known = known
-        self._receive = receive
+    def __init__(self, handler: H, until_out: Callable[[H], Sent | None]) -> None:
+        self._known = weakref.ref(handler)
+        self._receive = type(handler).data_received
         self._until_out = until_out
 
     def after_prepare(self, asked: asyncio.Future[None]) -> asyncio.Future[None]:

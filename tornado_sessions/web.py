@@ -1,4 +1,4 @@
-"""Sessions in request handlers: the only module that wraps what `tornado.web` does.
+"""Sessions in request handlers: what wraps the way of a request in `tornado.web`.
 
 The load happens before any application code, by wrapping ``_execute``: ``prepare`` does
 not run for 405, malformed bodies and XSRF failures, and may be overridden without
@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import weakref
 from functools import partial
 from typing import Any
 
-from tornado.web import HTTPError, OutputTransform, RequestHandler
+from tornado.web import OutputTransform
 
-from tornado_sessions import xsrf
 from tornado_sessions.carrier import CookieCarrier, vary
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
+    LATE,
     HeldResponse,
     Operation,
     Sent,
@@ -32,15 +31,12 @@ from tornado_sessions.held import (
 from tornado_sessions.manager import SessionManager
 from tornado_sessions.session import NO_INTENTS, Session
 from tornado_sessions.streaming import StreamedBody
+from tornado_sessions.xsrf_handler import XsrfHandler
 
 _NOT_STORED = "the session could not be stored"
-_LATE = (
-    "the session was changed after the response had begun, and nothing stores that; "
-    "change it before the first flush(), or await self.save_session()"
-)
 
 
-class SessionMixin(RequestHandler):
+class SessionMixin(XsrfHandler):
     """Gives a handler ``self.session``.
 
     It goes before the handler class it extends::
@@ -58,9 +54,7 @@ class SessionMixin(RequestHandler):
     _session_error: BaseException | None = None
     _session_ready = False
     _session_accessed = False
-    _session_settled = False
-    _session_refused = False
-    _session_reported = False
+    _session_settled = _session_refused = _session_reported = False
     _session_executed = False
     _session_held: HeldResponse | None = None
 
@@ -117,37 +111,6 @@ class SessionMixin(RequestHandler):
         namespace["flashes"] = TemplateFlashes(self.session.flashes)
         return namespace
 
-    # -- XSRF, with session_xsrf=True --------------------------------------------
-
-    @property
-    def xsrf_token(self) -> bytes:
-        """The token for forms, which belongs to the session with ``session_xsrf``.
-
-        Render a form after `Session.login`, not before it in the same request.
-        """
-        binding = None
-        if self.session_manager.config.xsrf:
-            binding = xsrf.binding_of(*self._session_as_known())
-        if binding is None:
-            return super().xsrf_token
-        return xsrf.token_of(self.settings, binding)
-
-    def check_xsrf_cookie(self) -> None:
-        """Refuse a request whose token is missing or wrong, as Tornado does (403)."""
-        if self.session_manager.config.xsrf:
-            wanted = xsrf.acceptable(*self._session_as_known())
-            given = (
-                self.get_argument("_xsrf", None)
-                or self.request.headers.get("X-Xsrftoken")
-                or self.request.headers.get("X-Csrftoken")
-            )
-            if xsrf.belongs(given, self.settings, wanted.bindings):
-                return
-            if not wanted.cookie:
-                what = "belongs to another session or login" if given else "is missing"
-                raise HTTPError(403, f"the '_xsrf' argument {what}")
-        super().check_xsrf_cookie()
-
     def _session_as_known(self) -> tuple[Session | None, list[Ticket]]:
         """Return the session, unless it is not loaded, and what the cookies say."""
         self._session_accessed = True
@@ -164,8 +127,7 @@ class SessionMixin(RequestHandler):
         if self._prepared_future is not None:  # @stream_request_body
             # Else a factory of eager tasks has the connection wait for the wrong future.
             await asyncio.sleep(0)
-            until_out = SessionMixin._session_until_out
-            body = StreamedBody(weakref.ref(self), type(self).data_received, until_out)
+            body = StreamedBody(self, SessionMixin._session_until_out)
             self._prepared_future = body.after_prepare(self._prepared_future)
             self.data_received = body
         if self.session_autoload:
@@ -235,7 +197,7 @@ class SessionMixin(RequestHandler):
         if chunk is not None:
             self.write(chunk)
         if self._session_settled and self._session_is_late():
-            return self._session_refuse(ResponseStarted(_LATE))
+            return self._session_refuse(ResponseStarted(LATE))
         return self._session_before(super().finish, finishing=True)
 
     def flush(self, include_footers: bool = False) -> Sent:
@@ -369,7 +331,7 @@ class SessionMixin(RequestHandler):
         """Tell about changes that came after the commit, once all has been done."""
         if (self._session_settled or self._finished) and self._session_is_late():
             self._session_reported = True
-            self._session_report(ResponseStarted(_LATE))
+            self._session_report(ResponseStarted(LATE))
 
     def _session_headers(self) -> None:
         """Set what the response has to say about the session (T6). Idempotent."""

@@ -37,6 +37,7 @@ from tornado_sessions.stores.sqlite_connection import (
 )
 from tornado_sessions.stores.sqlite_ends import EndTable
 from tornado_sessions.stores.sqlite_rows import (
+    AFTER,
     assignments,
     blob,
     is_text,
@@ -123,22 +124,19 @@ class SQLiteStore(Store):
         if not is_text(principal):
             return []
         where = "principal = ? AND expires_at > ?"
-        found = await self._read(
-            lambda db: self._select(db, where, (principal, self.clock()))
-        )
+        place = (principal, self.clock())
+        found = await self._read(lambda db: self._select(db, where, place))
         return [record for record in found.values() if isinstance(record, Record)]
 
     async def sweep(self, limit: int) -> int:
         return await self._write(lambda db: self._sweep(db, limit))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
-        batch = min(batch, _AT_ONCE)
         handles: list[str | bytes] = [""]
         while handles:
-            last = handles[-1]
-            handles = await self._read(lambda db: self._after(db, last, batch))  # noqa: B023
-            texts = [handle for handle in handles if isinstance(handle, str)]
-            for record in await self.load(texts):
+            place = (handles[-1], min(batch, _AT_ONCE))
+            handles = await self._read(lambda db: self._after(db, *place))  # noqa: B023
+            for record in await self.load([h for h in handles if isinstance(h, str)]):
                 if isinstance(record, Record):
                     yield record
 
@@ -182,14 +180,10 @@ class SQLiteStore(Store):
         found = self._select(db, where, (*asked, self.clock()))
         return [found.get(handle) for handle in handles]
 
-    def _after(self, db: Database, last: str | bytes, batch: int) -> list[str | bytes]:
+    def _after(self, db: Database, last: str | bytes, most: int) -> list[str | bytes]:
         """Return the next live handles, damaged ones as bytes."""
-        # What is no text comes after all that is: never after *last*.
-        query = "SELECT handle FROM {records} WHERE handle > CAST(? AS TEXT)"
-        query += " AND typeof(handle) = 'text'"
-        query += " AND expires_at > ? ORDER BY handle LIMIT ?"
-        found = db.execute(self._sql(query), (last, self.clock(), batch))
-        return [row[0] for row in found]
+        found = db.execute(self._sql(AFTER), (last, self.clock(), most))
+        return [handle for (handle,) in found]
 
     def _select(
         self, db: Database, where: str, parameters: Iterable[Any]

@@ -10,6 +10,12 @@ import msgspec
 from tornado_sessions.errors import CodecError
 from tornado_sessions.stores.base import META_FIELDS, MONOTONIC_FIELDS, Meta, Record
 
+AFTER = """\
+SELECT handle FROM {records}
+WHERE handle > CAST(? AS TEXT) AND typeof(handle) = 'text' AND expires_at > ?
+ORDER BY handle LIMIT ?"""
+"""The live handles behind one. What is no text comes behind all that is, again and again."""
+
 
 def is_text(name: str) -> bool:
     """Tell whether SQLite can hold *name* as text: not if it has lone surrogates."""
