@@ -19,7 +19,7 @@ _HEADINGS = (
     "by hand",
     "read and write",
     "by hand",
-    _BEST_KNOWN,
+    f"{_BEST_KNOWN}, the same",
 )
 
 
