@@ -39,6 +39,8 @@ _SMALL = [
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"),
     *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    # The server tidies up its own sessions every five minutes, and counts that as well.
+    *("--setParameter", "logicalSessionRefreshMillis=86400000"),
 ]
 _OF_NO_INTEREST = {"hello", "isMaster", "serverStatus", "endSessions", "ping"}
 """Commands that drivers send by themselves, and the one that counts."""
