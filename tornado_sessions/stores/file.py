@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -49,8 +48,6 @@ from tornado_sessions.stores.file_records import PARTIAL, SHARDS, RecordFiles
 from tornado_sessions.stores.file_sweeping import Sweeping
 from tornado_sessions.stores.polling import EndPolling, News
 from tornado_sessions.stores.url import path_from
-
-log = logging.getLogger("tornado_sessions")
 
 T = TypeVar("T")
 _THREADS = 8
