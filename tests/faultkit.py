@@ -351,6 +351,11 @@ class Load:
     async def _read(self, person, browser):
         return await person.read(browser), b"refused"
 
+    def forgive(self, certain):
+        """Let be lost what was acknowledged since; *certain* has it for each person."""
+        for one, number in certain.items():
+            one.forgiven = one.acknowledged - number
+
     def lost(self, person):
         """Return how many acknowledged increments are missing, as last seen."""
         return max(0, person.acknowledged - person.seen)

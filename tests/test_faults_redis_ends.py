@@ -198,6 +198,23 @@ async def test_a_master_that_is_replaced(fault):
             old.resume()
 
 
+async def test_an_old_master_that_has_not_been_told():
+    """W4: whoever knows the new master does not go on listening to the old one."""
+    with RedisSentinel() as sentinels:
+        async with two_sites(sentinels.url) as sites:
+            _, stays = await sites.visitor()
+            old = await sites.listening(*sentinels.data)
+            assert old.command("WAIT", 1, 10_000) == 1
+            new = await asyncio.to_thread(sentinels.failover)
+            assert old.command("CLIENT", "KILL", "TYPE", "normal") >= 1
+            visitor, socket = await sites.visitor()  # for whom both look for the master
+            assert await sites.listening(new) is new
+            assert not is_replica(old)
+            await sites.end(visitor)
+            figure("a new master, the old one not told", heard=await closes(socket))
+            assert await stays.say("who") == "alice"
+
+
 def is_replica(server):
     return server.command("ROLE")[0] == "slave"
 

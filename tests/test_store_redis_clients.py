@@ -116,6 +116,29 @@ def test_urls_of_sentinels():
         assert isinstance(pool.make_connection(), redis_asyncio.SSLConnection)
 
 
+class ASentinel:
+    """One that knows the master "main", or none at all."""
+
+    def __init__(self, *, knows):
+        self.knows = knows
+
+    async def sentinel_masters(self):
+        await asyncio.sleep(0)
+        fine = {"is_master": True, "is_sdown": False, "is_odown": False}
+        fine |= {"num-other-sentinels": 2, "ip": "db", "port": 6379}
+        return {"main": fine} if self.knows else {}
+
+
+async def test_several_ask_the_sentinels_at_once():
+    """F1: redis-py swaps them by number meanwhile; all of them are kept nevertheless."""
+    pool = store_from_url("redis+sentinel://one,two,three/main")._transport._pool
+    sentinels = pool.sentinel_manager.sentinels
+    sentinels[:] = [ASentinel(knows=number > 0) for number in range(3)]
+    several = (pool.get_master_address() for _ in range(2))
+    assert await asyncio.gather(*several) == [("db", 6379)] * 2
+    assert len(set(sentinels)) == 3
+
+
 def test_urls_of_clusters():
     """R4: some of the nodes, and options for all connections."""
     client = store_from_url("rediss+cluster://me:pw@one,two:7000")._transport._client

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -124,9 +126,25 @@ def _sentinel(scheme: str, parts: SplitResult) -> Transport:
     manager = redis.asyncio.sentinel.Sentinel(
         _hosts(parts, 26379), sentinel_kwargs={**_SENTINEL, **ours}
     )
+    manager.discover_master = _in_turn(manager.discover_master)
     pool = redis.asyncio.sentinel.SentinelConnectionPool(service, manager, **options)
     pool.make_connection()
     return PoolTransport(pool, manager.sentinels)
+
+
+def _in_turn(discover: Callable[[str], Awaitable[Any]]) -> Callable[[str], Any]:
+    """Let one call after the other ask the Sentinels.
+
+    redis-py moves the one that knew the master to the front, by its number in a list that
+    another call may have changed meanwhile: then one is there twice, and another lost.
+    """
+    turn = asyncio.Lock()
+
+    async def in_turn(service: str) -> Any:
+        async with turn:
+            return await discover(service)
+
+    return in_turn
 
 
 def _cluster(scheme: str, parts: SplitResult) -> Transport:

@@ -35,7 +35,7 @@ from tornado_sessions.stores.redis_errors import (
     named,
 )
 from tornado_sessions.stores.redis_layout import raw_text, text_of
-from tornado_sessions.stores.redis_transport import Transport, known
+from tornado_sessions.stores.redis_transport import Transport, known, of_old_master
 
 log = logging.getLogger("tornado_sessions")
 
@@ -205,13 +205,15 @@ class _Subscription:
             self._listener.ended(handle, reason)
 
     async def _check(self) -> None:
-        """Find out when Redis is silent: it hangs, or the network lost the connection."""
+        """Find out when Redis is silent, cut off, or not the master any more."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _PING_EVERY
             await asyncio.sleep(_PING_EVERY)
             if self._unanswered == _UNANSWERED:
                 raise SilentError("no answer on the connection on which ends are heard")
+            if of_old_master(self._connection):
+                raise ConnectionError("the Sentinels have named another master")
             self._unanswered += 1
             if self._subscribed:
                 self._due.append(due)

@@ -177,8 +177,10 @@ class Exchange:
             Exception: The connection failed; it will be a new one the next time.
         """
         try:
-            if _is_over(connection):  # idle for too long, or the server was restarted
+            # Idle for too long, or the server was restarted, or it is not the master now.
+            if _is_over(connection) or of_old_master(connection):
                 await connection.disconnect(**self._at_once)
+                await connection.connect()  # which asks Sentinel; sending does not
             await connection.send_packed_command([_packed(c.words) for c in commands])
             answers = [await self._answer(connection, one.mark) for one in commands]
         except BaseException:
@@ -248,6 +250,17 @@ def _is_over(connection: Any) -> bool:
     if reader is None:
         return False
     return bool(reader.at_eof() or getattr(reader, "_buffer", None))
+
+
+def of_old_master(connection: Any) -> bool:
+    """Tell whether the Sentinels have named another master since *connection* was made.
+
+    The driver closes those that are idle then, but not those in use. And the old master
+    acknowledges what it will forget until it is told: for ten seconds.
+    """
+    pool = getattr(connection, "connection_pool", None)  # Sentinel's know theirs
+    master = getattr(pool, "master_address", None)
+    return master is not None and master != (connection.host, connection.port)
 
 
 def _lacks_replicas(answer: Any) -> bool:
