@@ -34,7 +34,7 @@ AWAY = 0.0001
 two machines of one data centre."""
 
 # How many requests share a call changes for a while after a turn has begun.
-FULL = Size(servers=12, rounds=8, requests=100)
+FULL = Size(servers=12, rounds=3, requests=100)
 QUICK = Size(servers=1, rounds=2, requests=5)
 
 

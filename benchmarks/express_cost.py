@@ -13,7 +13,7 @@ from benchmarks.report import Progress, Row
 _OURS = ("tornado_sessions, Redis", "tornado_sessions, Redis, uvloop")
 _THEIRS = "express-session, connect-redis"
 
-FULL = contest.Size(starts=8, rounds=5, seconds=0.5, warm_up=2.0)
+FULL = contest.Size(starts=5, rounds=5, seconds=0.5, warm_up=2.0)
 QUICK = contest.QUICK
 
 

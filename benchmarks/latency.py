@@ -62,7 +62,7 @@ class Size:
         return self.servers * self.rounds
 
 
-FULL = Size(servers=8, rounds=2, seconds=4.0)
+FULL = Size(servers=4, rounds=2, seconds=4.0)
 QUICK = Size(servers=1, rounds=1, seconds=0.1)
 
 
