@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,8 +123,20 @@ def markdown(headings: Cells, rows: Sequence[Cells]) -> str:
 
 
 def page(rows: Sequence[Row], machine: Machine) -> str:
-    """Return the table with what it was measured on."""
-    return f"{machine.sentence}\n\n{table(rows)}\n"
+    """Return what it was measured on, what has a bound, and everything."""
+    return (
+        f"{machine.sentence}\n\n### The bounds\n\n{bounds(rows)}\n\n"
+        f"### All figures\n\n{table(rows)}\n"
+    )
+
+
+def bounds(rows: Sequence[Row]) -> str:
+    """Return the rows that have a bound; of counts the wrong ones, and how many are right."""
+    right = [row for row in rows if row.exactly is not None and row.verdict == "yes"]
+    lines = [row.cells() for row in rows if row.verdict and row not in right]
+    for rule, number in Counter(row.rule for row in right).items():
+        lines.append((rule, "what is counted", f"{number} right", "", "exactly", "yes"))
+    return markdown(_HEADINGS, lines)
 
 
 def write_results(directory: Path, rows: Sequence[Row], machine: Machine) -> None:
