@@ -208,7 +208,7 @@ class Visitor:
     async def post(self, path="/", body="", **kwargs):
         return await self.fetch(path, method="POST", body=body, **kwargs)
 
-    async def fetch(self, path="/", headers=None, **kwargs):
+    async def fetch(self, path="/", headers=None, patience=PATIENCE, **kwargs):
         headers = HTTPHeaders(headers or {})
         if "Cookie" not in headers:
             headers.update(self.headers)
@@ -217,7 +217,7 @@ class Visitor:
             headers=headers,
             raise_error=False,
             follow_redirects=False,
-            request_timeout=PATIENCE,
+            request_timeout=patience,
             **kwargs,
         )
         self.keep(response.headers)
