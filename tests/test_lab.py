@@ -104,6 +104,24 @@ def test_a_difference_that_the_spread_hides_is_not_named():
     assert faster == "0.70 × (0.50 to 0.90)"
 
 
+def test_counts_that_are_right_are_one_row():
+    """P7: of what is counted, the bounds show how many are right, and each that is not."""
+    script = """
+        from benchmarks.report import Row, bounds
+        from benchmarks.spread import Estimate
+
+        def row(what, count, **bound):
+            return Row("P7", what, Estimate(count, count, count), **bound)
+
+        counts = [row(f"count {n}", n, exactly=1) for n in (1, 1, 2)]
+        print(bounds([row("no bound", 1), *counts]))
+    """
+    *_, wrong, right = lines = run("-c", textwrap.dedent(script)).splitlines()
+    assert len(lines) == 4
+    assert re.search(r"count 2 .* no +\|$", wrong)
+    assert re.search(r"2 right .* yes +\|$", right)
+
+
 def test_express_is_a_goal():
     """P2: whole requests are compared, for each number of connections; or it says why not."""
     script = """
