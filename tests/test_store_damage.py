@@ -62,6 +62,12 @@ def test_what_is_whole_is_read(read):
     assert record.meta.expires_at == 1.7e9
 
 
+@pytest.mark.parametrize("read", [in_file, in_mongo, in_redis])
+def test_what_a_newer_release_knows_more_is_ignored(read):
+    """F3: what one release adds to a record keeps no other from reading it."""
+    assert read({**GOOD, "of_later": 1.7e9}) == read(GOOD)
+
+
 @on_every_store
 @pytest.mark.parametrize("name", TIMES)
 @pytest.mark.parametrize("seconds", [math.nan, 1e300, 253402300800.0, "soon"])

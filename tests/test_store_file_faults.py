@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tornado_sessions import SessionManager
@@ -129,6 +130,17 @@ async def test_what_cannot_be_read_is_not_taken_for_ended(root, monkeypatch):
                 await manager.revoke_all("alice")
         assert await manager.count() == 1
         assert await manager.revoke_all("alice") == 1
+
+
+async def test_a_number_that_no_file_can_hold(store):
+    """R1: it is an error of its own, in whatever way it comes up."""
+    large = msgspec.structs.replace(meta(), epoch=2**64)
+    late = meta(ttl=1e300)
+    changes = [create("a"), Create("b", large, {}), Create("c", late, {}), create("d")]
+    first, *bad, last = await store.commit(changes)
+    assert (first, last) == (APPLIED, APPLIED)
+    assert [type(one) for one in bad] == [StoreError, StoreError]
+    assert await store.count() == 2
 
 
 async def test_a_bad_file_is_one_changes_own(store, bad):

@@ -129,3 +129,43 @@ async def test_a_sweep_leaves_what_is_locked(store, root, hurried, caplog):
     assert "next sweep" in caplog.text
     assert record_file(root, "a").exists()
     assert await store.sweep(100) == 1
+
+
+def test_a_copy_of_the_descriptor_keeps_no_lock(tmp_path, monkeypatch):
+    """F1: as a process has one that was forked meanwhile, and lives on."""
+    locks, copies, taken = file_locks.Locks(tmp_path), [], file_locks._taken
+
+    def copied(handle):
+        copies.append(os.dup(handle))
+        return taken(handle)
+
+    monkeypatch.setattr(file_locks, "_taken", copied)
+    with locks.held("00"):
+        pass
+    monkeypatch.undo()
+    try:
+        with locks.held("00", patience=0):
+            pass
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
+async def test_what_was_given_up_begins_no_more(store, root, monkeypatch):
+    """C1, F1: a change that waits for a lock when its time is over is not carried out."""
+    waits, taken = threading.Event(), file_locks._taken
+
+    def tried(handle):
+        waits.set()
+        return taken(handle)
+
+    monkeypatch.setattr(file_locks, "_taken", tried)
+    with held(root, "a"):
+        change = asyncio.ensure_future(store.commit([Apply("a", set=CHANGE)]))
+        assert await asyncio.to_thread(waits.wait, BOUND)
+        change.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await change
+    await bounded(store.close())  # which waits for the threads
+    (record,) = await store.load(["a"])
+    assert record.values == {"k": b"v"}

@@ -1,5 +1,7 @@
 """What a store answers is true of the moment in which it was asked, however late it comes."""
 
+import inspect
+
 import pytest
 
 from backends import BACKENDS, backend_url
@@ -8,7 +10,7 @@ from tornado_sessions.stores.base import Create, Meta, Record
 from tornado_sessions.stores.url import store_from_url
 
 READS = {"redis": ("_transport", "run"), "mongo": ("_select",)}
-READS |= {"file": ("_files", "read"), "sqlite": ("_read",)}
+READS |= {"file": ("_files", "read"), "sqlite": ("_pair", "read")}
 """What each store gets its answers from."""
 
 
@@ -25,7 +27,7 @@ def later(real, clock, seconds):
         clock.advance(seconds)
         return answer
 
-    return read_later if real.__name__ == "read" else answer_later
+    return answer_later if inspect.iscoroutinefunction(real) else read_later
 
 
 @pytest.mark.parametrize("name", marked_slow(BACKENDS))

@@ -74,7 +74,7 @@ async def store(path):
 async def test_wal_and_full_sync(store, path):
     """F2: the write-ahead log is on, and each commit waits for the disk."""
     asked = "PRAGMA journal_mode", "PRAGMA synchronous"
-    found = await store._writer.run(lambda db: [*map(one_value(db), asked)])
+    found = await store._pair.write(lambda db: [*map(one_value(db), asked)])
     assert found == ["wal", 2]
     assert run(path, "PRAGMA journal_mode") == [("wal",)]
 
@@ -133,7 +133,7 @@ async def test_only_the_owner_can_read(store, path):
 async def test_one_batch_is_one_transaction(store):
     """R1, P5: the changes of a batch share one commit."""
     statements = []
-    await store._writer.run(lambda db: db.set_trace_callback(statements.append))
+    await store._pair.write(lambda db: db.set_trace_callback(statements.append))
     await store.commit([create(f"h{number}") for number in range(50)])
     assert statements.count("COMMIT") == 1
 
@@ -145,7 +145,7 @@ async def test_a_principal_with_very_many_sessions(store):
     )
     if sys.version_info >= (3, 11):  # as low as some systems have it
         limit = sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER
-        await store._reader.run(lambda db: db.setlimit(limit, 1000))
+        await store._pair.read(lambda db: db.setlimit(limit, 1000))
     found = await store.find("busy")
     assert len(found) == 2500
     assert {len(record.values) for record in found} == {1}
@@ -183,6 +183,16 @@ async def test_a_newer_schema_is_refused(store, path):
         await store.open()
     run(path, f"UPDATE {SCHEMA} SET version = ?", len(MIGRATIONS))
     assert await store.count() == 1
+
+
+async def test_who_runs_goes_on_beside_a_newer_release(store, path):
+    """F3: a process that has the database open goes on when another upgrades it."""
+    run(path, 'ALTER TABLE "tornado_sessions/records" ADD COLUMN of_later REAL')
+    run(path, f"UPDATE {SCHEMA} SET version = 99")
+    assert await store.commit([create("new")]) == [APPLIED]
+    assert await store.commit([Apply("h", set={"k": b"1"})]) == [APPLIED]
+    old, new = await store.load(["h", "new"])
+    assert (old.values, new.values) == ({"k": b"1"}, {"k": b"v"})
 
 
 async def test_not_a_database(path):
@@ -301,7 +311,7 @@ async def test_locked_by_another_process(path):
 
 async def test_a_full_database(store):
     """F3: a batch that does not fit is refused as a whole; what was there stays."""
-    await store._writer.run(lambda db: db.execute("PRAGMA max_page_count = 20"))
+    await store._pair.write(lambda db: db.execute("PRAGMA max_page_count = 20"))
     with pytest.raises(StoreError, match="free some space"):
         await store.commit([change(), create("large", 200_000)])
     (record,) = await store.load(["h"])
@@ -327,3 +337,13 @@ def test_a_file_is_needed():
             SQLiteStore(bad)
     with pytest.raises(ConfigurationError):
         SQLiteStore("sessions.db", namespace='x"; DROP TABLE')
+
+
+async def test_namespaces_that_differ_in_case_only(path):
+    """R5, F3: SQLite would take their tables for the same, so the second is refused."""
+    async with SQLiteStore(path, namespace="shop") as store:
+        with pytest.raises(StoreError, match="'shop', from which 'Shop' differs"):
+            await SQLiteStore(path, namespace="Shop").open()
+        assert await store.commit([create("h")]) == [APPLIED]
+    async with SQLiteStore(path, namespace="shop") as store:
+        assert await store.count() == 1

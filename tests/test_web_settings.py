@@ -12,8 +12,11 @@ from tornado_sessions import (
     SessionConfig,
     SessionManager,
     SessionMixin,
+    store_from_url,
 )
+from tornado_sessions.stores.file import FileStore
 from tornado_sessions.stores.memory import MemoryStore
+from tornado_sessions.stores.sqlite import SQLiteStore
 
 
 def application(**settings):
@@ -81,6 +84,18 @@ def test_an_impossible_store_is_refused(url):
     """R4: a store that cannot be is a ConfigurationError at once."""
     with pytest.raises(ConfigurationError):
         SessionManager.of(application(session_store=url))
+
+
+@pytest.mark.parametrize("url", ["sqlite:///s.db?namespace=a", "sqlite:///s#1.db"])
+def test_what_a_path_cannot_have_is_refused(url):
+    """R5: two applications do not meet because an option in a URL was not read."""
+    with pytest.raises(ConfigurationError, match=r'such as namespace="name"'):
+        SQLiteStore(url)
+    with pytest.raises(ConfigurationError, match="percent-escape"):
+        FileStore(url.replace("sqlite", "file"))
+    if "#" in url:
+        with pytest.raises(ConfigurationError, match="percent-escape"):
+            store_from_url(url)
 
 
 def test_durations_are_seconds_or_timedeltas():

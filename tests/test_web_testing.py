@@ -132,8 +132,36 @@ FORKING = """
 """
 
 
-def forked(store, folder):
-    code = textwrap.dedent(FORKING)
+USED_BEFORE = """
+    import asyncio, os, sys
+    from tornado.process import fork_processes
+    from tornado_sessions import SessionManager, StoreError
+
+    manager = SessionManager(sys.argv[1])
+
+    async def add():
+        session = await manager.load([])
+        session["n"] = 1
+        await session.save()
+        os.write(1, b"stored %d\\n" % await manager.count())
+
+    async def add_again():
+        try:
+            await add()
+        except StoreError as error:
+            os.write(1, str(error).encode())
+            await manager.close()
+            os.write(1, b"closed")
+
+    asyncio.run(add())
+    fork_processes(2, max_restarts=0)
+    asyncio.run(add_again())
+    os._exit(0)
+"""
+
+
+def forked(store, folder, code=FORKING):
+    code = textwrap.dedent(code)
     run = subprocess.run(
         [sys.executable, "-c", code, store],
         check=False,
@@ -160,3 +188,18 @@ def test_a_forked_server_shares_other_stores(tmp_path):
     output = forked("sqlite:///sessions.db", tmp_path)
     assert "stored 2" in output
     assert "WARNING" not in output
+
+
+def test_a_directory_that_was_used_before_the_fork(tmp_path):
+    """T8, F1: and not closed. It begins anew in each process, as threads do not fork."""
+    output = forked("file:///./sessions", tmp_path, USED_BEFORE)
+    assert output.startswith("stored 1\n")
+    assert "stored 3\n" in output
+
+
+def test_a_database_that_was_used_before_the_fork(tmp_path):
+    """T8, F2, F3: SQLite does not survive that, so the store says what to do."""
+    output = forked("sqlite:///sessions.db", tmp_path, USED_BEFORE)
+    assert output.startswith("stored 1\n")
+    assert output.count("forked while the store was open") == 2
+    assert output.count("closed") == 2

@@ -166,7 +166,7 @@ class RecordConformance(StoreCase):
         self.assertEqual(await self._values(), {"": b"0+"})
 
     async def test_meta(self) -> None:
-        """R1: each field of the meta comes back as it was, None included."""
+        """R1: each field of the meta comes back as it was, None and whole times too."""
         full = self._meta(
             epoch=3,
             principal="\0😀",
@@ -178,8 +178,11 @@ class RecordConformance(StoreCase):
             confirmed_at=self.clock() + 0.123456,
             authenticated_at=self.clock() - 0.654321,
         )
+        whole = self._meta(confirmed_at=1, authenticated_at=int(self.clock()))
         await self._do(Create("full", full, {}), Create("bare", self._meta(), {}))
+        await self._do(Create("whole", whole, {}))
         self.assertEqual((await self._record("full")).meta, full)
+        self.assertEqual((await self._record("whole")).meta, whole)
         self.assertEqual((await self._record("bare")).meta, self._meta())
 
     async def test_any_str_is_asked_for(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,9 +91,13 @@ class FileStore(Store):
         self._locks = Locks(self._root / "locks")
         self._readers: ThreadPoolExecutor | None = None
         self._writers: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._sweeping = Sweeping(self._files, self._principals, self._locked)
 
     async def open(self) -> None:
+        if self._process != os.getpid():  # forked, and threads do not come along
+            self._readers = self._writers = None
+            self._process = os.getpid()
         if self._writers is None:
             writers = ThreadPoolExecutor(_THREADS, "tornado-sessions-file")
             await self._in(writers, self._prepare)
@@ -115,12 +120,17 @@ class FileStore(Store):
         for index, change in enumerate(changes):
             by_lock.setdefault(lock_of(file_name(change.handle)), []).append(index)
         outcomes: dict[int, Outcome | Exception] = {}
+        given_up = threading.Event()
         work = [
-            self._write(partial(self._commit_some, changes, group))
+            self._write(partial(self._commit_some, changes, group, given_up))
             for group in by_lock.values()
         ]
-        for done in await asyncio.gather(*work):
-            outcomes.update(done)
+        try:
+            for done in await asyncio.gather(*work):
+                outcomes.update(done)
+        except asyncio.CancelledError:
+            given_up.set()  # a thread that waits for a lock hears of it in no other way
+            raise
         return [outcomes[index] for index in range(len(changes))]
 
     async def find(self, principal: str) -> list[Record]:
@@ -185,13 +195,21 @@ class FileStore(Store):
         return record
 
     def _commit_some(
-        self, changes: Sequence[Change], group: Sequence[int]
+        self, changes: Sequence[Change], group: Sequence[int], given_up: threading.Event
     ) -> dict[int, Outcome | Exception]:
-        """Carry out changes that share a lock, in order."""
+        """Carry out changes that share a lock, in order.
+
+        Once they are *given_up*, none begins any more: somebody may have stored, and been
+        told so, what it would put back.
+        """
         lock = lock_of(file_name(changes[group[0]].handle))
         try:
             with self._locked(lock):
-                return {index: self._commit_one(changes[index]) for index in group}
+                return {
+                    index: self._commit_one(changes[index])
+                    for index in group
+                    if not given_up.is_set()
+                }
         except OSError as error:  # the lock's; others have locks of their own
             return {index: explained(error, self._root) for index in group}
 
@@ -200,7 +218,7 @@ class FileStore(Store):
             return self._carry_out(change)
         except OSError as error:
             return explained(error, self._root)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             return unusable(error)
 
     def _carry_out(self, change: Change) -> Outcome | StoreError:

@@ -52,6 +52,8 @@ class Locks:
             self._take(handle, lock, PATIENCE if patience is None else patience)
             yield
         finally:
+            # Closing is not enough if a process was forked meanwhile: it has it open.
+            fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
     def _take(self, handle: int, lock: str, patience: float) -> None:

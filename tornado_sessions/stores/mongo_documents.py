@@ -26,10 +26,14 @@ from tornado_sessions.stores.mongo_driver import DatetimeMS, encode
 _ESCAPED = re.compile("[%.$\0\ud800-\udfff]")
 _ESCAPE = re.compile("%([0-9a-f]{4})?")
 _EMPTY = "%"
-_KINDS: dict[str, tuple[Any, ...]] = {
-    name: (float, int) if kind is float else typing.get_args(kind) or (kind,)
-    for name, kind in typing.get_type_hints(Meta).items()
-}
+
+
+def _accepted(kind: Any) -> tuple[Any, ...]:
+    kinds = typing.get_args(kind) or (kind,)
+    return (*kinds, int) if float in kinds else kinds
+
+
+_KINDS = {name: _accepted(kind) for name, kind in typing.get_type_hints(Meta).items()}
 _INT_BITS = 63
 _MAX_HANDLE = 1 << 10
 _LARGE = 1 << 20

@@ -201,8 +201,7 @@ function operation.apply(keys, args)
   return 'A'
 end
 
--- keys: the same
--- handle, principal whose index is given or '', message, token or ''
+-- keys: the same; handle, principal whose index is given or '', message, token or ''
 function operation.delete(keys, args)
   local handle, indexed, message, token = unpack(args)
   local live, _, old_token, principal = read(keys[1])
@@ -222,8 +221,7 @@ function operation.delete(keys, args)
   return 'A'
 end
 
--- keys: record, live records
--- handle: what is over is deleted, and leaves the index of the live
+-- keys: record, live records; handle: what is over is deleted, and leaves the index of the live
 function operation.sweep(keys, args)
   local expires = read(keys[1])
   if expires then
@@ -253,6 +251,10 @@ function operation.unindex(keys, args)
   return 'A'
 end
 
+-- Before Redis 7 an error begins with its place in the script, and is a line of RESP.
+local function plain(said)
+  return (said:gsub('^@user_script: %d+: ', ''):gsub('^%-', ''):gsub('[\\r\\n]+$', ''))
+end
 local words, start = {}, 1
 for i, size in ipairs(cjson.decode(ARGV[5])) do
   words[i] = string.sub(ARGV[6], start, start + size - 1)
@@ -267,9 +269,9 @@ while at <= #words do
   key, at = key + n_keys, at + 3 + n_args
   local fine, letter = pcall(operation[kind], keys, args)
   if not fine then
-    local message = type(letter) == 'table' and letter.err or tostring(letter)
+    local message = plain(type(letter) == 'table' and letter.err or tostring(letter))
     -- A client that learns it as an error of the whole call looks for the new master.
-    if string.find(message, '^%-?READONLY') or string.find(message, '^%-?NOREPLICAS') then
+    if string.find(message, '^READONLY') or string.find(message, '^NOREPLICAS') then
       return redis.error_reply(message)
     end
     said[#said + 1] = message

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -30,12 +30,12 @@ from tornado_sessions.stores.base import (
 from tornado_sessions.stores.polling import EndPolling, News
 from tornado_sessions.stores.sqlite_connection import (
     ITEM_ERRORS,
-    Connection,
     Database,
     Snapshot,
     Transaction,
 )
 from tornado_sessions.stores.sqlite_ends import EndTable
+from tornado_sessions.stores.sqlite_pair import Pair
 from tornado_sessions.stores.sqlite_rows import (
     AFTER,
     assignments,
@@ -47,8 +47,6 @@ from tornado_sessions.stores.sqlite_rows import (
 )
 from tornado_sessions.stores.sqlite_schema import migrate, tables
 from tornado_sessions.stores.url import path_from
-
-T = TypeVar("T")
 
 _AT_ONCE = 1000
 """Handles that one query names: SQLite takes a limited number of parameters."""
@@ -80,62 +78,45 @@ class SQLiteStore(Store):
         clock: Clock = time.time,
     ) -> None:
         super().__init__(clock=clock)
-        self._path = path_from(path, "sqlite")
-        if self._path in ("", ":memory:"):
+        file = path_from(path, "sqlite")
+        if file in ("", ":memory:"):
             raise ConfigurationError(
                 "SQLiteStore needs a file, such as sqlite:///sessions.db; "
                 "for sessions in memory use memory://"
             )
-        self._namespace = checked_namespace(namespace)
-        self._tables = tables(self._namespace)
+        self._tables = tables(checked_namespace(namespace))
         self._ends = EndTable(self._tables["ends"])
         self._polling = EndPolling[int]()
-        self._busy_timeout = busy_timeout
-        self._writer: Connection | None = None
-        self._reader: Connection | None = None
+        self._pair = Pair(file, busy_timeout, partial(migrate, namespace))
 
     async def open(self) -> None:
-        if self._writer is None:
-            writer = Connection(self._path, self._busy_timeout)
-            try:
-                await writer.run(partial(migrate, self._namespace))
-            except BaseException:
-                await writer.close()
-                raise
-            # Reads have a connection and a thread of their own: in WAL mode they
-            # need not wait while a transaction waits for the disk.
-            self._reader = Connection(self._path, self._busy_timeout)
-            self._writer = writer
+        await self._pair.open()
 
     async def close(self) -> None:
-        connections = (self._reader, self._writer)
-        self._reader = self._writer = None
-        for connection in connections:
-            if connection is not None:
-                await connection.close()
+        await self._pair.close()
 
     async def load(self, handles: Sequence[str]) -> list[Loaded]:
-        return await self._read(lambda db: self._load(db, handles))
+        return await self._pair.read(lambda db: self._load(db, handles))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
-        return await self._write(lambda db: self._commit(db, changes))
+        return await self._pair.write(lambda db: self._commit(db, changes))
 
     async def find(self, principal: str) -> list[Record]:
         if not is_text(principal):
             return []
         where = "principal = ? AND expires_at > ?"
         place = (principal, self.clock())
-        found = await self._read(lambda db: self._select(db, where, place))
+        found = await self._pair.read(lambda db: self._select(db, where, place))
         return [record for record in found.values() if isinstance(record, Record)]
 
     async def sweep(self, limit: int) -> int:
-        return await self._write(lambda db: self._sweep(db, limit))
+        return await self._pair.write(lambda db: self._sweep(db, limit))
 
     async def iterate(self, batch: int = 256) -> AsyncIterator[Record]:
         handles: list[str | bytes] = [""]
         while handles:
             place = (handles[-1], min(batch, _AT_ONCE))
-            handles = await self._read(lambda db: self._after(db, *place))  # noqa: B023
+            handles = await self._pair.read(lambda db: self._after(db, *place))  # noqa: B023
             for record in await self.load([h for h in handles if isinstance(h, str)]):
                 if isinstance(record, Record):
                     yield record
@@ -143,33 +124,25 @@ class SQLiteStore(Store):
     async def count(self) -> int:
         query = self._sql("SELECT COUNT(*) FROM {records} WHERE expires_at > ?")
         now = self.clock()
-        return await self._read(lambda db: int(db.execute(query, (now,)).fetchone()[0]))
+        return await self._pair.read(
+            lambda db: int(db.execute(query, (now,)).fetchone()[0])
+        )
 
     async def clear(self) -> None:
-        await self._write(self._clear)
+        await self._pair.write(self._clear)
 
     async def listen(self, listener: EndListener) -> None:
         await self.open()
-        reader = self._reader
+        reader = self._pair.reader
 
         async def look(place: int | None) -> News[int]:
-            if reader is None or reader is not self._reader:
+            if reader is None or reader is not self._pair.reader:
                 raise StoreError("the store was closed; listen to it again")
             return await reader.run(lambda db: self._ends.news(db, place))
 
         await self._polling.tell(listener, look)
 
     # -- in the connections' threads ---------------------------------------------
-
-    async def _read(self, work: Callable[[Database], T]) -> T:
-        await self.open()
-        assert self._reader is not None
-        return await self._reader.run(work)
-
-    async def _write(self, work: Callable[[Database], T]) -> T:
-        await self.open()
-        assert self._writer is not None
-        return await self._writer.run(work)
 
     def _sql(self, text: str) -> str:
         return text.format(**self._tables)

@@ -48,10 +48,11 @@ def migrate(namespace: str, db: Database) -> None:
     """Bring what *namespace* has in *db* to the present version.
 
     Raises:
-        StoreError: A newer release wrote it.
+        StoreError: A newer release wrote it, or a namespace has nearly the same name.
     """
     with Transaction(db):
         db.execute(_VERSIONS)
+        _refuse_twin(namespace, db)
         version = _version(namespace, db)
         if version > len(MIGRATIONS):
             raise StoreError(
@@ -64,6 +65,17 @@ def migrate(namespace: str, db: Database) -> None:
         db.execute(
             'INSERT OR REPLACE INTO "tornado_sessions/schema" VALUES (?, ?)',
             (namespace, len(MIGRATIONS)),
+        )
+
+
+def _refuse_twin(namespace: str, db: Database) -> None:
+    """Refuse a name that differs only in case: SQLite takes its tables for the same."""
+    query = """SELECT namespace FROM "tornado_sessions/schema"
+        WHERE namespace = ? COLLATE NOCASE AND namespace <> ?"""
+    for (other,) in db.execute(query, (namespace, namespace)):
+        raise StoreError(
+            f"the database has the namespace {other!r}, from which {namespace!r} differs "
+            "in upper and lower case only: choose another name, or another file"
         )
 
 

@@ -63,8 +63,8 @@ def store_from_url(url: str) -> Store:
         _split(url, known=())
         return factory()
     if parts.scheme in ("file", "sqlite"):
-        _, options = _split(url, known=("namespace",))
-        return factory(path_from(url, parts.scheme), **options)
+        place, options = _split(url, known=("namespace",))
+        return factory(path_from(place, parts.scheme), **options)
     place, options = _split(url)
     return factory(place, **options)
 
@@ -79,6 +79,12 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
         raise ConfigurationError(
             f"session_store {safe_url(text)} names a host; "
             f"use three slashes before the path: {scheme}:///path"
+        )
+    if parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"session_store {safe_url(text)}: a path ends at ? and #, so percent-escape "
+            "them in it; a store that you make yourself takes options by keyword, such as "
+            'namespace="name"'
         )
     path = unquote(parts.path)
     relative = scheme == "sqlite" or path.startswith(("/./", "/../"))
