@@ -7,7 +7,12 @@ from contextvars import ContextVar
 
 import pytest
 
-from tornado_sessions.coalescer import MAX_BATCH, Callback, Coalescer
+from tornado_sessions.coalescer import (
+    MAX_BATCH,
+    Callback,
+    Coalescer,
+    TooLateError,
+)
 from tornado_sessions.errors import CodecError, StoreError
 
 
@@ -230,7 +235,7 @@ async def test_each_has_a_deadline_of_its_own(advance):
         assert backend.under_way == (len(done) < 5)
         await advance(0.1)
     errors = [answers[n].exception() for n in (0, 1, 3, 4)]
-    assert [type(error) for error in errors] == [StoreError] * 4
+    assert [type(error) for error in errors] == [TooLateError] * 4
     assert len(set(map(id, errors))) == 4
     assert backend.batches == [[0], [1, 2, 3, 4]]
     backend.gate.set()
@@ -421,7 +426,7 @@ async def test_an_answer_told_to_a_function_comes_once(advance):
     await advance(6)
     backend.gate.set()
     await bounded(calls.drain())
-    assert [type(answer) for answer in told] == [StoreError, StoreError]
+    assert [type(answer) for answer in told] == [TooLateError, TooLateError]
     assert backend.batches == [[1]]
 
 

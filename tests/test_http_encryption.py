@@ -238,8 +238,11 @@ async def test_a_socket_believes_nothing(make_store):
         await visitor.get(f"/acts?set=k:{VALUE}")
         socket = await connect(visitor)
         handle = ticket_in(visitor.cookie).handle
+        await socket.say("set other kept")
+        await socket.say("save")
         await put(site, handle, k=b'"admin"')
         await socket.say("refresh")
+        await socket.say("set other dropped")
         assert await socket.say("read k") is None
         assert site.events[-1].kind == "undecodable"
         await socket.send("save")

@@ -1,6 +1,7 @@
 """A store that is down, slow or hanging: what visitors, logs and hooks see."""
 
 import asyncio
+import contextlib
 
 import pytest
 from tornado.web import HTTPError
@@ -333,3 +334,74 @@ async def test_some_cannot_be_revoked():
         with pytest.raises(StoreError, match="300 of 600 sessions could not be ended"):
             await manager.revoke_all("alice")
     assert [event.reason for event in events] == ["revoked"] * 300
+
+
+@pytest.mark.parametrize("act", ["login", "destroy"])
+async def test_an_error_page_waits_for_no_second_deadline(act):
+    """F1: what a store did not answer in time is not asked again for the 503."""
+
+    class Saves(Counter):
+        async def get(self):
+            if act == "login":
+                self.session.login("ada")
+            else:
+                self.session.destroy()
+            await self.save_session()
+
+    store = AsyncStore()
+    async with serving(Saves, store, session_store_timeout=0.2) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        store.forget()
+        gates = [store.park("commit") for _ in range(2)]
+        answer = await visitor.get()
+        assert (answer.code, session_cookies(answer)) == (503, [])
+        assert store.calls == ["load", "commit"]
+        for gate in gates:
+            gate.open()
+
+
+@on_every_store
+async def test_an_error_page_tries_again_what_merely_failed(make_store):
+    """S7, K4: a logout that failed at once is carried out with the error page."""
+
+    class Saves(Counter):
+        async def get(self):
+            self.session.destroy()
+            site.store.failing.add("commit")
+            try:
+                await self.save_session()
+            finally:
+                site.store.failing.clear()
+
+    async with serving(Saves, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        assert (await visitor.get()).code == 503
+        assert visitor.cookie is None
+        assert await site.records() == []
+
+
+@pytest.mark.parametrize("again", ["save", "destroy"])
+async def test_what_is_asked_for_after_a_deadline_is_tried(again):
+    """S7, F1: a logout that the store was never asked for is carried out with the 500."""
+
+    class Saves(Counter):
+        async def get(self):
+            self.session.regenerate_id()
+            with contextlib.suppress(StoreError):
+                await self.save_session()
+            gate.open()
+            if again == "save":
+                await self.save_session()
+            self.session.destroy()
+            self.set_status(500)
+
+    store = AsyncStore()
+    async with serving(Saves, store, session_store_timeout=0.2) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        gate = store.park("commit")
+        assert (await visitor.get()).code == 500
+        assert visitor.cookie is None
+        assert await site.records() == []

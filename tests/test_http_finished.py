@@ -119,3 +119,64 @@ async def test_headers_leave_once(make_store, failing):
     assert head.startswith(b"HTTP/1.1 200 ")
     assert (b"HTTP/1.1" in body, b"half" in body) == (False, True)
     assert failing or body.endswith(b"0\r\n\r\n")
+
+
+class Tagged(Page):
+    """Asks who is there when Tornado asks for the ETag, which is inside finish()."""
+
+    def get(self):
+        self.write("letters " * 300)
+
+    def compute_etag(self):
+        return f'"{self.current_user}"'
+
+
+@on_every_store
+async def test_a_session_that_is_first_asked_for_inside_finish(make_store):
+    """T5: the response is complete, compressed too, and says what it depends on."""
+    async with serving(Tagged, make_store(), compress_response=True) as site:
+        answer = await site.visitor().get(headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["X-Consumed-Content-Encoding"] == "gzip"
+        assert answer.body == b"letters " * 300
+        assert "Cookie" in answer.headers["Vary"]
+
+
+class Noting(Page):
+    """Counts what is written, a chunk of finish() too."""
+
+    def write(self, chunk):
+        self.session["n"] = self.session.get("n", 0) + 1
+        super().write(chunk)
+
+    def get(self):
+        self.finish("x")
+
+
+@on_every_store
+async def test_a_chunk_of_finish_is_written_before_the_session_is_stored(make_store):
+    """T2, T5: what an overridden write() does to the session is in the commit."""
+    async with serving(Noting, make_store()) as site:
+        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        head, _, body = (await site.exchange(request)).partition(b"\r\n\r\n")
+        assert (body, head.count(b"Set-Cookie: session=")) == (b"x", 1)
+        assert await stored(site) == 1
+
+
+class Etagged(Page):
+    """Changes the session when it is too late."""
+
+    def get(self):
+        self.write("x")
+
+    def compute_etag(self):
+        self.session["n"] = 1
+
+
+@on_every_store
+async def test_a_change_inside_finish_is_reported(make_store, caplog):
+    """T4: it is too late for a cookie, and the response is what it was."""
+    async with serving(Etagged, make_store()) as site:
+        answer = await site.visitor().get()
+        assert (answer.code, answer.body) == (200, b"x")
+        await until(lambda: "ResponseStarted" in caplog.text)
+        assert await site.records() == []

@@ -322,3 +322,17 @@ async def test_a_late_confirmation_is_not_that_of_another_token(make_store):
         gate.open()
         await soon(parked)
         assert (await site.record()).meta.confirmed_at is None
+
+
+@on_waiting_stores
+async def test_a_record_that_another_request_replaced(make_store):
+    """S6, C6: who finds it broken, and gone by then, clears no cookie that came since."""
+    gate = Gate()
+    async with serving(acting(a=gate), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        site.store.unreadable.add((await site.record()).handle)
+        slow = visitor.twin().get("/?touch=k&wait=a")
+        late, quick = await answered(slow, gate, visitor.get("/?login=ada"))
+        assert len(session_cookies(quick)) == 1
+        assert session_cookies(late) == []

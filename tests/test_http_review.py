@@ -9,6 +9,7 @@ from httpkit import serving
 from httpkit_stores import AsyncStore, FakeClock
 from tornado_sessions import ConfigurationError, SessionManager, SessionMixin
 from tornado_sessions.cookie import Ticket
+from tornado_sessions.stores.base import Apply, Outcome
 from tornado_sessions.stores.memory import MemoryStore
 
 DAY = 86400.0
@@ -293,3 +294,81 @@ async def test_what_was_left_out_on_purpose_is_no_late_change(make, caplog):
 def test_a_ticket_says_nothing_of_its_token():
     """S9: the repr of what a cookie says shows no secret."""
     assert "secret" not in repr(Ticket("handle", "secret", 0))
+
+
+async def test_a_login_after_a_mutate_that_came_too_late(manager):
+    """C6, C2: who met a new epoch in mutate() is anonymous, and may log in."""
+    ticket = await begun(manager, n=1)
+    first, second = await loaded(manager, ticket), await loaded(manager, ticket)
+    await first.mutate("n", lambda n: n + 1)
+    first.regenerate_id()
+    await first.save()
+    await second.mutate("n", lambda n: n + 1, 0)
+    assert (second.principal, second.is_new) == (None, True)
+    second.login("bob")
+    await second.save()
+    (record,) = await manager.store.find("bob")
+    assert second.handle == record.handle != first.handle
+    assert dict(await loaded(manager, carried(first))) == {"n": 2}
+
+
+async def test_a_broken_value_takes_no_login_with_it(manager):
+    """S6, T3: what this request asked for goes into the session that it begins."""
+    ticket = await begun(manager, n=1)
+    broken = Apply(ticket.handle, set={"cart": b"\xff"})
+    assert await manager.store.commit([broken]) == [Outcome.APPLIED]
+    session = await loaded(manager, ticket)
+    session.login("alice")
+    session["x"], session.persistent = 1, True
+    assert session.get("cart", "none") == "none"
+    await session.save()
+    (record,) = await manager.store.find("alice")
+    assert (record.values.keys(), record.meta.persistent) == ({"x"}, True)
+    assert record.handle != ticket.handle
+    assert dict(await loaded(manager, ticket)) == {}
+
+
+async def test_destroy_after_the_session_has_ended(manager):
+    """K4, C3: the cookie is cleared, and what is written then begins a new session."""
+    ticket = await begun(manager)
+    session = await loaded(manager, ticket)
+    await manager.revoke(session.handle)
+    session["a"] = 1
+    await session.save()
+    assert session.ended
+    session.destroy()
+    session["b"] = 2
+    await session.save()
+    assert dict(await loaded(manager, carried(session))) == {"b": 2}
+    assert session.handle != ticket.handle
+
+
+async def test_a_login_before_a_mutate_that_comes_too_late(manager):
+    """C6, C2: a login beside another one has a session of its own, and loses nothing."""
+    ticket = await begun(manager, n=1)
+    first, second = await loaded(manager, ticket), await loaded(manager, ticket)
+    first.login("ada")
+    await first.mutate("n", lambda n: n + 1)
+    await first.save()
+    second.login("ada")
+    assert await second.mutate("n", lambda n: n + 1) == 2
+    await second.save()
+    assert first.handle != second.handle
+    for session in (first, second):
+        found = await loaded(manager, carried(session))
+        assert (found.principal, dict(found)) == ("ada", {"n": 2})
+
+
+async def test_what_another_request_has_set_persistent_stays_so(manager):
+    """C1, T4: who did not touch it neither writes it back nor is told of being late."""
+    ticket = await begun(manager)
+    manager.store.clock.advance(DAY)
+    slow, quick = await loaded(manager, ticket), await loaded(manager, ticket)
+    quick.persistent = True
+    await quick.save()
+    await slow.save()
+    assert (slow.persistent, slow.touched) == (True, False)
+    slow["n"] = 2
+    await slow.save()
+    (record,) = await manager.store.kept()
+    assert record.meta.persistent is True

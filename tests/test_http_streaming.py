@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from httpkit import Counter, Page, serving, session_cookies
+from httpkit import Counter, Page, serving, session_cookies, stored
 from httpkit_stores import Gate, on_every_store, on_waiting_stores, soon, until
 from tornado_sessions import ResponseStarted
 
@@ -202,3 +202,126 @@ async def test_the_first_byte_waits_for_the_store(make_store):
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Set-Cookie: session=" in answer
     assert answer.index(b"one ") < answer.index(b"two")
+
+
+@on_every_store
+async def test_a_stream_that_writes_says_what_it_depends_on(make_store):
+    """T6, T4: a first flush that waits for the store has ``Vary: Cookie``, too."""
+
+    class Streams(Counter):
+        async def get(self):
+            self.session["n"] += 1
+            self.write("one ")
+            await soon(self.flush())
+            self.write("two")
+
+    async with serving(Streams, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        answer = await visitor.get()
+        assert (answer.body, session_cookies(answer)) == (b"one two", [])
+        assert answer.headers.get_list("Vary") == ["Cookie"]
+
+
+@on_waiting_stores
+async def test_a_save_waits_for_the_flush_before_it(make_store):
+    """T4, C1: of two writes of one request the later one stays, awaited or not."""
+    waited = []
+
+    class Streams(Counter):
+        async def get(self):
+            self.session["n"] = 10
+            self.flush()
+            await gate.arrival()
+            self.session["n"] = 20
+            saving = asyncio.ensure_future(self.save_session())
+            for _ in range(50):  # more turns than it needs on its own, in memory
+                await asyncio.sleep(0)
+            waited.append(not saving.done())
+            gate.open()
+            await soon(saving)
+
+    async with serving(Streams, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        gate = site.store.park("commit")
+        assert (await visitor.get()).code == 200
+        assert waited == [True]
+        assert await stored(site) == 20
+
+
+@on_waiting_stores
+async def test_a_save_after_the_end_waits_for_nothing(make_store):
+    """T5: once the response is out there is nothing left to wait for."""
+
+    class Goes(Counter):
+        async def get(self):
+            self.session["n"] = 10
+            await soon(self.finish())
+            await soon(self.session.save())
+            done.set_result(True)
+
+    async with serving(Goes, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        done = asyncio.get_running_loop().create_future()
+        await visitor.get()
+        assert await soon(done)
+        assert await stored(site) == 10
+
+
+@on_every_store
+async def test_how_long_the_cookie_lives_is_not_forgotten_in_silence(
+    make_store, caplog
+):
+    """T4: ``persistent`` that is set too late is reported, as any other change is."""
+
+    class Remembers(Counter):
+        async def get(self):
+            await soon(self.flush())
+            self.session.persistent = True
+
+    async with serving(Remembers, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        before = await site.record()
+        await visitor.get()
+        await until(lambda: is_late(caplog))
+        assert await site.record() == before
+
+
+@on_every_store
+async def test_an_error_page_reports_nothing_as_late(make_store, caplog):
+    """S7: what a response of 500 leaves out on purpose is not late."""
+
+    class Fails(Counter):
+        async def get(self):
+            self.session.persistent = True
+            self.session["n"] = 7
+            self.set_status(500)
+            await soon(self.flush())
+            self.write(str(self.session["n"]))
+
+    async with serving(Fails, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.post()
+        before = await site.record()
+        assert (await visitor.get()).body == b"7"
+        assert await site.record() == before
+    assert not is_late(caplog)
+
+
+@on_every_store
+async def test_a_session_that_cannot_be_delivered_can_be_read(make_store, caplog):
+    """K5, T4: a flush takes nothing from the handler, though nothing is stored."""
+
+    class Shows(Counter):
+        async def get(self):
+            self.session["n"] = 7
+            await soon(self.flush())
+            self.write(str(self.session["n"]))
+
+    async with serving(Shows, make_store(), session_secure=True) as site:
+        answer = await site.visitor().get()
+        assert (answer.body, site.store.calls) == (b"7", [])
+    assert not is_late(caplog)

@@ -11,15 +11,13 @@ from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import CodecError
 from tornado_sessions.events import UNDECODABLE, Events, SessionEvent
 from tornado_sessions.link import StoreLink
-from tornado_sessions.session import NOT_STALE, Session, SessionOwner
+from tornado_sessions.session import Session, SessionOwner
+from tornado_sessions.stale import NOT_STALE, stale_by
 from tornado_sessions.stores.base import Delete, Loaded, Meta, Outcome, Record
 from tornado_sessions.tokens import Verdict, digest, handed_out, judge
 from tornado_sessions.visit import Visit
 
 log = logging.getLogger("tornado_sessions")
-
-STALE_SECONDS = 60.0
-"""For so long after a login, a cookie from before it writes nothing (C6)."""
 
 
 class Admission:
@@ -76,7 +74,7 @@ class Admission:
                 if judged is Verdict.REUSED:
                     outdated.append(record)
                 elif judged is Verdict.OTHER_EPOCH:
-                    stale = _stale(record)
+                    stale = stale_by(record)
                 else:
                     await self._reused(outdated, visit, spare=record.handle)
                     return self._entered(visit, ticket, record)
@@ -133,8 +131,7 @@ class Admission:
         elif session.admits(record):
             self.renew(session, record)
         else:
-            session.adopt(None, None)
-            session.stale = _stale(record)
+            session.step_aside(record)
 
     def renew(self, session: Session, record: Record) -> None:
         """Have *session* go on as *record*, which was rotated meanwhile or not."""
@@ -179,8 +176,3 @@ class Admission:
         (outcome,) = await self._link.commit([end])
         if outcome is Outcome.APPLIED:
             self._events.emit("ended", end.handle, end.reason, end.principal)
-
-
-def _stale(record: Record) -> tuple[str, float]:
-    """Return what keeps a request from before the login of *record* from writing (C6)."""
-    return record.handle, record.meta.epoch_at + STALE_SECONDS

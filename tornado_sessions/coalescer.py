@@ -222,9 +222,13 @@ class Coalescer(Generic[T, R]):
         return failure
 
 
-def too_late(name: str, seconds: float) -> StoreError:
+class TooLateError(StoreError):
+    """The store did not answer in time."""
+
+
+def too_late(name: str, seconds: float) -> TooLateError:
     """Return the error of a call that the store did not answer within *seconds*."""
-    return StoreError(
+    return TooLateError(
         f"{name}: the store did not answer within {seconds:g} s; "
         "check that it is reachable, or raise session_store_timeout"
     )

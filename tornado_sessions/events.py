@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 
 log = logging.getLogger("tornado_sessions")
 
+DESTROYED = "destroyed"
+"""The reason for which a session ends that was told to."""
 UNDECODABLE = "undecodable"
 """The reason for which a session ends whose record cannot be read, and that event."""
 

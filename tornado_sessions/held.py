@@ -68,6 +68,7 @@ class HeldResponse:
     def __init__(self) -> None:
         self._queue: list[_Held] = []
         self._out: Sent | None = None
+        self._ended = False
         self._aside: _Response | None = None
 
     def add(self, operation: Operation, *, finishing: bool) -> Sent:
@@ -76,10 +77,17 @@ class HeldResponse:
         self._queue.append(_Held(operation, sent, finishing))
         return sent
 
+    @property
+    def streams(self) -> bool:
+        """True if a flush is queued, and not a finish alone."""
+        return not all(held.finishing for held in self._queue)
+
     def out(self) -> Sent:
         """Return a future for when all was performed or refused."""
         if self._out is None:
             self._out = asyncio.get_running_loop().create_future()
+            if self._ended:
+                self._out.set_result(None)
         return self._out
 
     def put_aside(self, state: dict[str, Any]) -> None:
@@ -143,6 +151,8 @@ class HeldResponse:
         self._end()
 
     def _end(self) -> None:
+        self._ended = True
+        self._queue.clear()
         if self._out is not None and not self._out.done():
             self._out.set_result(None)
 

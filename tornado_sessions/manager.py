@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado_sessions.admission import Admission
+from tornado_sessions.clocked import aware
 from tornado_sessions.config import MANAGER_KEY, PREFIX, STORE_KEY, SessionConfig
 from tornado_sessions.cookie import Ticket
 from tornado_sessions.ending import Ending
@@ -28,7 +29,7 @@ from tornado_sessions.link import StoreLink
 from tornado_sessions.mutation import Mutation
 from tornado_sessions.plan import Plan, Planner, expiry
 from tornado_sessions.principal import checked_principal
-from tornado_sessions.session import Session, aware
+from tornado_sessions.session import Session
 from tornado_sessions.settlement import Settlement, Told
 from tornado_sessions.stores.base import Delete, Outcome, Record, Store
 from tornado_sessions.stores.url import store_from_url
@@ -61,6 +62,8 @@ class SessionInfo:
     expires_at: datetime
     user_agent: str
     ip: str
+    authenticated_at: datetime | None = None
+    """When the principal last logged in; see `Session.authenticated_at`."""
 
 
 class SessionManager:
@@ -80,9 +83,11 @@ class SessionManager:
 
     def __init__(self, store: Store | str | None = None, **settings: Any) -> None:
         self.config = SessionConfig.from_names(settings)
+        """The settings, as they were checked."""
         if store is None:
             store = "memory://"
         self.store = store if isinstance(store, Store) else store_from_url(store)
+        """Where the sessions are kept."""
         timeout, interval = self.config.store_timeout, self.config.sweep_interval
         self._link = StoreLink(self.store, timeout, self._opened)
         self._events = Events()
@@ -261,16 +266,18 @@ class SessionManager:
             principal = known.meta.principal
             session.doomed = Delete(known.handle, UNDECODABLE, principal)
             session.doomed_epoch = known.meta.epoch
-        session.adopt(None, None)
+        session.begin_without()
 
     async def save(self, session: Session) -> None:
         """Do what `Session.save` promises."""
+        await _until_out(session)
         if session.sealed is not None:
             raise session.sealed
         await self.commit(session)
 
     async def refresh(self, session: Session) -> None:
         """Do what `Session.refresh` promises."""
+        await _until_out(session)
         if session.record is None:
             session.adopt(None, None)
             return
@@ -283,6 +290,7 @@ class SessionManager:
         self, session: Session, key: str, fn: Callable[[Any], Any], default: Any
     ) -> Any:
         """Do what `Session.mutate` promises."""
+        await _until_out(session)
         return await self._mutation.run(session, key, fn, default)
 
     # -- all sessions ------------------------------------------------------------
@@ -359,8 +367,14 @@ class SessionManager:
         return self._events.subscribe(callback)
 
 
+async def _until_out(session: Session) -> None:
+    """Wait for the response that stores *session*: of two writes, the later one stays."""
+    if session.held is not None:
+        await asyncio.shield(session.held())
+
+
 def _info(record: Record) -> SessionInfo:
-    meta = record.meta
+    meta, login = record.meta, record.meta.authenticated_at
     return SessionInfo(
         handle=record.handle,
         principal=meta.principal,
@@ -369,4 +383,5 @@ def _info(record: Record) -> SessionInfo:
         expires_at=aware(meta.expires_at),
         user_agent=meta.user_agent,
         ip=meta.ip,
+        authenticated_at=None if login is None else aware(login),
     )

@@ -132,8 +132,19 @@ class Mutation:
         raw = record.values.get(name) if isinstance(record, Record) else None
         if isinstance(record, Record) and not session.admits(record):
             # Somebody logged in meanwhile: what is theirs is not for this request.
-            self._settlement.outdated(session)
+            await self._go_on_without(session, record)
+            if not session.outlives_request:
+                return
             raw = None
         elif isinstance(record, Record) and session.outlives_request:
             session.rebase_meta(record.meta)  # its token may have been replaced for age
         session.stored.restore(name, raw)
+
+    async def _go_on_without(self, session: Session, record: Record) -> None:
+        """Leave a session to who logged in on it meanwhile, as *record* says (C6)."""
+        if session.outlives_request:
+            self._settlement.outdated(session)
+        elif session.login_pending:  # which begins a session of its own
+            await self._settlement.commit(session)
+        else:
+            session.step_aside(record)

@@ -99,6 +99,10 @@ class Planner:
         plan.dropped = discard
         if session.sealed is not None or session.ended:
             return plan
+        if (
+            discard and session.waited_in_vain
+        ):  # the error page need not wait again (F1)
+            return plan
         if session.doomed is not None:
             plan.changes.append(session.doomed)
             plan.due, plan.has_data = CookieDue.CLEAR, True

@@ -7,17 +7,17 @@ the manager can do (`save`, `refresh`, `mutate`) it passes to its `SessionOwner`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from tornado_sessions.attempts import NO_ATTEMPTS
+from tornado_sessions.clocked import Clock, ClockedMapping
 from tornado_sessions.codecs import Codec
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.encrypted_values import EncryptedValues
 from tornado_sessions.errors import CodecError, ResponseStarted
-from tornado_sessions.mapping import ValueMapping
 from tornado_sessions.principal import checked_principal
+from tornado_sessions.stale import NOT_STALE, stale_by
 from tornado_sessions.stores.base import Delete, Meta, Record
 from tornado_sessions.tokens import random_id
 from tornado_sessions.values import Values
@@ -26,19 +26,13 @@ from tornado_sessions.visit import Visit
 if TYPE_CHECKING:
     from tornado_sessions.encryption import Keyring
 
-NOT_STALE = ("", 0.0)
-"""The handle that an outdated cookie names, and until when it is to write nothing."""
 Intents: TypeAlias = "tuple[str | None, bool, Delete | None]"
 """Who is to be logged in, whether the token is to be new, and what is to be ended."""
 NO_INTENTS: Intents = (None, False, None)
 
 
-class SessionOwner(Protocol):
+class SessionOwner(Clock, Protocol):
     """What a session asks of its manager."""
-
-    def now(self) -> float: ...
-
-    def expiry(self, session: Session) -> float: ...
 
     def undecodable(self, session: Session, error: CodecError) -> None: ...
 
@@ -51,7 +45,7 @@ class SessionOwner(Protocol):
     ) -> Any: ...
 
 
-class Session(ValueMapping):
+class Session(ClockedMapping):
     """The session of the current visitor: a dict with str keys, and its life cycle.
 
     Values may be str, int, float, bool, None, list, dict, datetime, date, timedelta,
@@ -66,31 +60,28 @@ class Session(ValueMapping):
         "_first",
         "_handle",
         "_keyring",
-        "_owner",
         "_persistent",
-        "_principal",
         "attempts",
         "cookie_due",
         "doomed",
         "doomed_epoch",
         "ended",
         "generation",
-        "login_pending",
+        "held",
         "outlives_request",
         "presented",
-        "record",
         "renewal_pending",
         "stale",
         "ticket",
         "visit",
+        "waited_in_vain",
     )
 
-    record: Record | None
+    _owner: SessionOwner
     ticket: Ticket | None
     presented: Ticket | None
     _first: Ticket | None
     _handle: str | None
-    _principal: str | None
     _persistent: bool | None
 
     def __init__(
@@ -114,7 +105,10 @@ class Session(ValueMapping):
         self.stale = NOT_STALE
         self.generation = 0
         self.ended = False
+        self.waited_in_vain = False
         self.outlives_request = False
+        self.held: Callable[[], Awaitable[None]] | None = None
+        """Waits until the response is out that stores it, once one does."""
         self.cookie_due = CookieDue.KEEP
         self.presented = ticket
         self.adopt(record, ticket)
@@ -158,20 +152,6 @@ class Session(ValueMapping):
         return self._principal
 
     @property
-    def authenticated_at(self) -> datetime | None:
-        """When the principal last proved who they are: at `login` (aware, UTC).
-
-        None if nobody is logged in, or if that was before this was kept. Neither
-        `regenerate_id` nor a rotation moves it; `login` as the same principal does.
-        """
-        if self._principal is None:
-            return None
-        if self.login_pending or self.record is None:
-            return aware(self._owner.now())
-        at = self.record.meta.authenticated_at
-        return None if at is None else aware(at)
-
-    @property
     def persistent(self) -> bool | None:
         """Whether the cookie outlives the browser; None = as configured."""
         return self._persistent
@@ -188,26 +168,6 @@ class Session(ValueMapping):
         """True if `persistent` was set to another value than the record holds."""
         record = self.record
         return record is not None and self._persistent != record.meta.persistent
-
-    @property
-    def created_at(self) -> datetime:
-        """When the session began (aware, UTC); now, if it is new."""
-        return aware(self.record.meta.created_at if self.record else self._owner.now())
-
-    @property
-    def last_seen_at(self) -> datetime:
-        """The last use that was recorded (aware, UTC).
-
-        It lags behind the real one by 5 % of the idle timeout or an hour at most,
-        whichever is less.
-        """
-        known = self.record
-        return aware(known.meta.last_seen_at if known else self._owner.now())
-
-    @property
-    def expires_at(self) -> datetime:
-        """When the session ends if it is not used any more (aware, UTC)."""
-        return aware(self._owner.expiry(self))
 
     # -- intents: recorded here, performed by the commit -------------------------
 
@@ -227,6 +187,7 @@ class Session(ValueMapping):
         self._check_cookie_can_leave("log in")
         self._principal = principal
         self.login_pending = True
+        self.waited_in_vain = False
 
     def regenerate_id(self) -> None:
         """Send a new token with the response; data and principal stay.
@@ -237,6 +198,7 @@ class Session(ValueMapping):
         self.check_open()
         self._check_cookie_can_leave("call regenerate_id()")
         self.renewal_pending = True
+        self.waited_in_vain = False
 
     def destroy(self) -> None:
         """End the session. What is written afterwards begins a new, unrelated one."""
@@ -245,6 +207,9 @@ class Session(ValueMapping):
         if known is not None:
             self.doomed = Delete(known.handle, principal=known.meta.principal)
             self.doomed_epoch = known.meta.epoch
+        if not self.outlives_request:
+            self.ended = False  # by somebody else; this is the end that was asked for
+        self.waited_in_vain = False
         self.adopt(None, None)
 
     def _check_cookie_can_leave(self, what: str) -> None:
@@ -295,8 +260,12 @@ class Session(ValueMapping):
     @property
     def touched(self) -> bool:
         """True if anything was read, written or asked for since the last plan."""
-        asked = self.login_pending or self.renewal_pending or self.doomed is not None
-        return asked or self.stored.touched
+        return self.asked or self.persistence_changed or self.stored.touched
+
+    @property
+    def asked(self) -> bool:
+        """True if a login, a new token or an end was asked for since the last plan."""
+        return self.login_pending or self.renewal_pending or self.doomed is not None
 
     @property
     def intents(self) -> Intents:
@@ -365,6 +334,30 @@ class Session(ValueMapping):
         for name, value in values.items():
             self.stored.set(name, value)
 
+    def begin_without(self) -> None:
+        """Become a new session with what this request knows: its record is broken (S6).
+
+        Where no cookie can be sent any more it knows nothing: then it could not begin, and
+        the record would stay.
+        """
+        if self.outlives_request or self.visit().started:
+            self.adopt(None, None)
+            return
+        login = self._principal if self.login_pending else None
+        persistent = self._persistent if self.persistence_changed else None
+        assigned = self.stored.assigned()
+        self.adopt(None, None)
+        self._persistent = persistent
+        if login is not None:
+            self._principal, self.login_pending = login, True
+        for name, value in assigned.items():
+            self.stored.set(name, value)
+
+    def step_aside(self, record: Record) -> None:
+        """Become a new session: by *record*, somebody logged in on this one (C6)."""
+        self.adopt(None, None)
+        self.stale = stale_by(record)
+
     def admits(self, record: Record) -> bool:
         """Tell whether *record* is still of the epoch that this request is in (C6)."""
         return self.record is None or self.record.meta.epoch == record.meta.epoch
@@ -397,6 +390,8 @@ class Session(ValueMapping):
     def rebase_meta(self, meta: Meta) -> None:
         """Take *meta* as what the store holds; the values stay as they were loaded."""
         assert self.record is not None
+        if not self.persistence_changed:
+            self._persistent = meta.persistent
         self.record = Record(self.record.handle, meta, self.record.values)
 
     def note_cookie(self, due: CookieDue, ticket: Ticket | None) -> None:
@@ -404,8 +399,3 @@ class Session(ValueMapping):
         if due is not CookieDue.KEEP:
             self.cookie_due = due
             self.ticket = ticket
-
-
-def aware(seconds: float) -> datetime:
-    """Return *seconds* since the epoch as an aware datetime in UTC."""
-    return datetime.fromtimestamp(seconds, timezone.utc)

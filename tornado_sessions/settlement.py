@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from tornado_sessions import conflict
+from tornado_sessions.coalescer import TooLateError
 from tornado_sessions.cookie import CookieDue
 from tornado_sessions.ending import Ending
 from tornado_sessions.errors import CodecError, StoreError
-from tornado_sessions.events import UNDECODABLE, Events
+from tornado_sessions.events import DESTROYED, UNDECODABLE, Events
 from tornado_sessions.link import Answered, StoreLink, outcome_of
 from tornado_sessions.plan import Plan, Planner
 from tornado_sessions.session import NO_INTENTS, Session
@@ -50,6 +51,7 @@ class Settlement:
 
     async def commit(self, session: Session, *, discard: bool = False) -> None:
         """Plan and perform what *session* asks for; see `Planner.plan` and `perform`."""
+        session.waited_in_vain = False
         plan = self._planner.plan(session, discard=discard)
         intents, session.intents = session.intents, NO_INTENTS
         try:
@@ -57,8 +59,9 @@ class Settlement:
                 self.outdated(session)
             else:
                 await self.perform(plan)
-        except BaseException:
+        except BaseException as error:
             session.resume(intents, plan.generation)
+            session.waited_in_vain = isinstance(error, TooLateError)
             raise
 
     async def perform(self, plan: Plan) -> None:
@@ -144,8 +147,11 @@ class Settlement:
         """Do what follows from *outcome*; return what has to ask the store for more."""
         if isinstance(change, Delete):
             if outcome is Outcome.APPLIED and change.reason != UNDECODABLE:
-                self._events.emit("ended", change.handle, change.reason)
-            plan.session.note_cookie(CookieDue.CLEAR, None)
+                end = change.handle, change.reason, change.principal
+                self._events.emit("ended", *end)
+            if outcome is Outcome.APPLIED or change.reason == DESTROYED:
+                # Else another request ended it, and may have begun the next one.
+                plan.session.note_cookie(CookieDue.CLEAR, None)
         elif isinstance(change, Create):
             if outcome is not Outcome.APPLIED:
                 return self._create_again(plan, change)
@@ -243,7 +249,7 @@ class Settlement:
             if plan.session.outlives_request and not plan.session.admits(record):
                 self.outdated(plan.session)
                 return
-            if conflict.is_theirs(plan, change, record):
+            if conflict.is_theirs(plan, record):
                 await self._begin_apart(plan, change)
                 return
             change = conflict.rebuilt(plan, change, record)

@@ -120,6 +120,14 @@ class Values:
         ]
         return changed, frozenset(removed)
 
+    def assigned(self) -> dict[str, Any]:
+        """Return the values that the application has put there, by stored name."""
+        return {
+            name: self._current[name]
+            for name, what in self._pending.items()
+            if what is _SET
+        }
+
     def after(
         self, changed: Mapping[str, bytes], removed: Collection[str]
     ) -> dict[str, bytes]:

@@ -19,7 +19,6 @@ from tornado.web import OutputTransform
 from tornado_sessions.carrier import CookieCarrier, vary
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
-from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.held import (
     LATE,
     HeldResponse,
@@ -29,14 +28,14 @@ from tornado_sessions.held import (
     run_immediately,
 )
 from tornado_sessions.manager import SessionManager
+from tornado_sessions.page_handler import PageHandler
 from tornado_sessions.session import NO_INTENTS, Session
 from tornado_sessions.streaming import StreamedBody
-from tornado_sessions.xsrf_handler import XsrfHandler
 
 _NOT_STORED = "the session could not be stored"
 
 
-class SessionMixin(XsrfHandler):
+class SessionMixin(PageHandler):
     """Gives a handler ``self.session``.
 
     It goes before the handler class it extends::
@@ -52,10 +51,9 @@ class SessionMixin(XsrfHandler):
     _visitor_session: Session | None = None
     _session_tickets: list[Ticket] | None = None
     _session_error: BaseException | None = None
-    _session_ready = False
-    _session_accessed = False
+    _session_ready = _session_accessed = False
     _session_settled = _session_refused = _session_reported = False
-    _session_executed = False
+    _session_executed = _session_left_out = False
     _session_held: HeldResponse | None = None
 
     # -- for applications --------------------------------------------------------
@@ -99,17 +97,6 @@ class SessionMixin(XsrfHandler):
             StoreError: The store failed.
         """
         await self.session.save()
-
-    def get_current_user(self) -> Any:
-        """Return the session's principal, so that ``@authenticated`` works."""
-        return self.session.principal
-
-    def get_template_namespace(self) -> dict[str, Any]:
-        """Add ``session`` and ``flashes()`` to what templates see."""
-        namespace = super().get_template_namespace()
-        namespace["session"] = self.session
-        namespace["flashes"] = TemplateFlashes(self.session.flashes)
-        return namespace
 
     def _session_as_known(self) -> tuple[Session | None, list[Ticket]]:
         """Return the session, unless it is not loaded, and what the cookies say."""
@@ -190,12 +177,14 @@ class SessionMixin(XsrfHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Sent:
         """Finish the response as usual, once the session is stored (T2)."""
-        if self._visitor_session is None or self.get_status() == 101:
-            return super().finish(chunk)
         if self._finished:
             raise RuntimeError("finish() called twice")
         if chunk is not None:
             self.write(chunk)
+        if self._visitor_session is None or self.get_status() == 101:
+            # What Tornado calls from here on, such as compute_etag(), is too late.
+            self._session_settled |= self._visitor_session is None
+            return super().finish()
         if self._session_settled and self._session_is_late():
             return self._session_refuse(ResponseStarted(LATE))
         return self._session_before(super().finish, finishing=True)
@@ -206,7 +195,8 @@ class SessionMixin(XsrfHandler):
         if not held or self.get_status() == 101:
             self._session_headers()
             return super().flush(include_footers)
-        return self._session_before(super().flush, finishing=False)
+        real = partial(super().flush, include_footers)
+        return self._session_before(real, finishing=False)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Send the error page as usual; a store that failed is a 503 (T3)."""
@@ -240,10 +230,12 @@ class SessionMixin(XsrfHandler):
         plan = manager.plan(session, discard=discard)
         # The plan has it all: what is asked for or touched from now on is too late.
         session.intents = NO_INTENTS
-        if finishing or plan.dropped:
+        self._session_left_out = plan.dropped
+        if finishing:
             session.stored.close()
         if plan.changes and not manager.store.immediate:
             self._session_held = HeldResponse()
+            session.held = self._session_held.out
             manager.perform_soon(plan, self._session_answered)
             return
         if not plan.idle:
@@ -260,18 +252,19 @@ class SessionMixin(XsrfHandler):
 
     def _session_release(self) -> None:
         """Perform what was held back, in its order."""
-        assert self._visitor_session is not None
-        assert self._session_held is not None
-        self._session_held.put_back(vars(self))
+        session, held = self._visitor_session, self._session_held
+        assert session is not None
+        assert held is not None
+        held.put_back(vars(self))
         self._session_settled = True
         try:
-            if self._visitor_session.cookie_due is not CookieDue.KEEP:
-                self._session_headers()  # flush() does it too, but could not fail
+            # Not for a finish() alone: that calls flush(), but there it could not fail.
+            if held.streams or session.cookie_due is not CookieDue.KEEP:
+                self._session_headers()
         except Exception as error:
             self._session_break(error)
         else:
-            held, self._session_held = self._session_held, None
-            assert held is not None
+            self._session_held = None
             self._finished = False
             held.perform(self._session_report)
 
@@ -325,7 +318,9 @@ class SessionMixin(XsrfHandler):
         session = self._visitor_session
         if session is None or self._session_reported or session.ended:
             return False
-        return session.sealed is None and session.touched and session.modified
+        if session.sealed is not None or (self._session_left_out and not session.asked):
+            return False
+        return session.touched and session.modified
 
     def _session_conclude(self) -> None:
         """Tell about changes that came after the commit, once all has been done."""

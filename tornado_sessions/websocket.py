@@ -66,8 +66,8 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
         it cannot be written. Messages that come after the socket was closed are dropped.
 
         Args:
-            reason: "destroyed", "idle", "absolute", "revoked", "evicted", "reuse", or
-                what was given to `SessionManager.revoke`.
+            reason: "destroyed", "idle", "absolute", "revoked", "evicted", "reuse",
+                "undecodable", or what was given to `SessionManager.revoke`.
         """
         self.close(_POLICY_VIOLATION, _close_reason(reason))
         return None

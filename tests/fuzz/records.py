@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from tornado_sessions.clocked import aware
 from tornado_sessions.errors import CodecError
-from tornado_sessions.session import aware
 from tornado_sessions.stores.base import META_FIELDS, Meta, Record
 
 GOOD: dict[str, object] = dict.fromkeys(META_FIELDS, 1.7e9)
