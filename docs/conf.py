@@ -55,7 +55,7 @@ html_theme_options = {
 
 
 RULE = re.compile(r" \([A-Z]\d+(?:(?:, | to )[A-Z]\d+)*\)")
-"""The rule of the design that a docstring refers to."""
+"""The rule that a docstring refers to."""
 NOT_CALLED = ("Codec", "Outcome", "Session", "SessionMixin", "StoreConformance")
 """Classes of which applications make no objects themselves."""
 

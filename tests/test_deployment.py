@@ -1,11 +1,13 @@
 """The program of the page about deployment runs, keeps its promises, and stops."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -16,13 +18,17 @@ from docpages import ROOT, SECRET, blocks, environment
 PATIENCE = 30
 
 
-def program(folder):
+def program(folder, *, forks=False):
     """Write the program of the page; return where."""
-    (block,) = (
-        one for one in blocks(ROOT / "docs/deployment.md") if one.caption == "serve.py"
-    )
+    page = blocks(ROOT / "docs/deployment.md")
+    code = {block.caption: block.code for block in page if block.caption}
+    text = code["serve.py"]
+    if forks:
+        start = text.index("listening = ")
+        text = "from tornado.process import fork_processes\n" + text[:start]
+        text += code["the end of serve.py"]
     path = folder / "serve.py"
-    path.write_text(block.code, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -81,6 +87,62 @@ async def test_a_restart_is_no_logout(tmp_path):
         finally:
             running.kill()
             running.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_forked_processes_share_what_they_store(tmp_path):
+    """T8: the program that forks counts in one store, and stops when its group is told."""
+    port, https = free_port(), {"X-Forwarded-Proto": "https"}
+    settings = {
+        "COOKIE_SECRET": SECRET,
+        "SESSION_STORE": "sqlite:///sessions.db",
+        "PORT": str(port),
+    }
+    running = subprocess.Popen(
+        [sys.executable, program(tmp_path, forks=True)],
+        cwd=tmp_path,
+        env={**os.environ, **environment(), **settings},
+        start_new_session=True,
+    )
+    try:
+        _, sent = await started(port, "", **https)
+        cookie = sent.partition(";")[0]
+        for number in range(2, 52):
+            body, _ = await visits(port, cookie, **https)
+            assert body == b"visit number %d\n" % number
+        forked = await all_children(running.pid)
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(PATIENCE)
+        assert await all_ended(forked)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+async def all_children(pid):
+    """Give the processes that *pid* has started, once there is one for each core."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        forked = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        if len(forked) == os.cpu_count():
+            return forked
+        assert time.monotonic() < until, f"{len(forked)} processes"
+        await asyncio.sleep(0.05)
+
+
+async def all_ended(pids):
+    """Wait until none of them runs; False if that takes too long."""
+    until = time.monotonic() + PATIENCE
+    while any(
+        Path(f"/proc/{pid}/cmdline").exists()
+        and Path(f"/proc/{pid}/cmdline").read_bytes()
+        for pid in pids
+    ):
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(0.05)
+    return True
 
 
 async def test_without_the_header_nothing_is_stored(tmp_path):

@@ -52,7 +52,7 @@ def device(info: SessionInfo, room: str | None, *, this: bool) -> Device:
         browser=f"{browser} on {system}" if system else browser,
         held=system in HELD_IN_HANDS,
         address=info.ip or "unknown address",
-        since=ago(info.created_at),
+        since=ago(info.authenticated_at or info.created_at),
         seen=ago(info.last_seen_at),
         room=room,
         this=this,

@@ -21,7 +21,10 @@ class Home(Page):
 
 
 class Login(Page):
-    """Log in by name. A real chat asks for proof, then does the same."""
+    """Log in by name.
+
+    A real chat asks for proof, also those who are logged in, and each time logs in.
+    """
 
     def get(self) -> None:
         if self.current_user:
