@@ -504,6 +504,33 @@ async def test_messages_after_the_end():
         assert (dict(socket.session), socket.current_user) == ({}, None)
 
 
+async def test_messages_after_a_close_that_takes_its_time():
+    """W1: what comes once the socket was closed is dropped, by a coroutine as well."""
+    gate, heard = Gate(), []
+
+    class Slow(a_socket()):
+        def on_message(self, message):
+            heard.append((message, self.current_user))
+
+        async def on_session_end(self, reason):
+            await gate.pass_through()
+            self.close(1008, reason)
+            await asyncio.Event().wait()
+
+    async with serving(routes(Slow)) as site:
+        visitor = await login(site)
+        await connect(visitor)
+        (socket,) = Slow.open_sockets
+        await site.manager.revoke(ticket_in(visitor.cookie).handle)
+        await gate.arrival()
+        socket.on_message("before")
+        gate.open()
+        await until(lambda: socket.ws_connection is None)
+        assert socket.on_message("after") is None
+        assert heard == [("before", "alice")]
+        socket._session_telling.cancel()
+
+
 async def test_a_handler_that_stays_open():
     """W1: one that does not close goes on as nobody, and nothing it writes is stored."""
     ends = []

@@ -478,6 +478,28 @@ async def test_a_dead_session_does_not_lock_out():
         )
 
 
+class ByHand(Form):
+    """Loads the session before every verb, which is after the check of the form."""
+
+    session_autoload = False
+
+    async def prepare(self):
+        await self.load_session()
+
+
+async def test_a_dead_session_does_not_lock_out_where_it_is_loaded_by_hand():
+    """K2: a form that was made for nobody's session is good for a cookie of a dead one."""
+    async with serving([("/hand", ByHand), ("/.*", Form)], **SETTINGS) as site:
+        visitor = await logged_in(site)
+        token = await form_of(visitor, "/hand")
+        assert await send(visitor, token, "set:2", path="/hand") == (200, "as alice 2")
+        await site.manager.revoke_all("alice")
+        token = await form_of(visitor, "/hand")
+        sent = await send(visitor, token, "login:bob", path="/hand")
+        assert sent == (200, "as bob None")
+        assert (await send(visitor, token, "set:3", path="/hand"))[0] == 403
+
+
 # -- the option ------------------------------------------------------------------------
 
 

@@ -217,6 +217,16 @@ async def test_a_look_that_comes_late(monkeypatch):
         await heard.until(lambda: heard.connections > 1)
 
 
+async def test_a_machine_that_slept(monkeypatch):
+    """W4: the loop's clock stood still meanwhile, and the notes of that time are gone."""
+    monkeypatch.setattr(mongo_listening, "LOOK_EVERY", 0.01)
+    async with mongo_store() as store, listening(store) as heard:
+        await heard.until(lambda: heard.connections == 1)
+        awake = time.time
+        monkeypatch.setattr(mongo_listening.time, "time", lambda: awake() + 3600)
+        await heard.until(lambda: heard.connections == 2)
+
+
 @ON_EACH_KIND
 async def test_somebody_elses_documents(kind):
     """F3: what is in the collection and no note of ours disturbs nobody."""

@@ -206,10 +206,21 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
             telling = within(TELLING_TIMEOUT, told)
             self._session_telling = asyncio.ensure_future(telling)
             self._session_telling.add_done_callback(self._session_told)
+            self._session_drop_once_closed(self.on_message)
         else:
             self._session_forget(session)
         if self.ws_connection is None:  # it was closed
             self.on_message = _dropped  # type: ignore[method-assign]
+
+    def _session_drop_once_closed(
+        self, on_message: Callable[[str | bytes], Awaitable[None] | None]
+    ) -> None:
+        """Hear nothing from a client that goes on after it was told, by then or never."""
+
+        def heard(message: str | bytes) -> Awaitable[None] | None:
+            return None if self.ws_connection is None else on_message(message)
+
+        self.on_message = heard  # type: ignore[method-assign]
 
     def _session_told(self, telling: asyncio.Future[None]) -> None:
         assert self._visitor_session is not None

@@ -47,12 +47,16 @@ class Acceptable(NamedTuple):
     """Whether Tornado's cookie will do as well."""
 
 
-def binding_of(session: Session | None, tickets: Sequence[Ticket]) -> Binding | None:
+def binding_of(
+    session: Session | None, tickets: Sequence[Ticket], *, by_hand: bool = False
+) -> Binding | None:
     """Return what a form on this response belongs to; None if there is no session.
 
     Args:
         session: None if it was not loaded.
         tickets: What the cookies of the request say.
+        by_hand: The handler loads the session itself, after the check of the form. That
+            goes by the cookie alone, then, also if its session has ended.
     """
     if session is not None and session.record is not None:
         renewed = session.login_pending or session.renewal_pending
@@ -60,7 +64,11 @@ def binding_of(session: Session | None, tickets: Sequence[Ticket]) -> Binding | 
         return Binding(session.record.handle, meta.epoch + renewed)
     if session is not None and session.principal is not None:
         return Binding(session.handle, 0)
-    if tickets and (session is None or session.sealed is not None):
+    unknown = session is None or session.sealed is not None
+    over = (
+        by_hand and len(tickets) == 1 and not (session is not None and session.modified)
+    )
+    if tickets and (unknown or over):
         return Binding(tickets[0].handle, tickets[0].epoch)
     return None
 

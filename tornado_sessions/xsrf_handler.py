@@ -13,6 +13,8 @@ from tornado_sessions.session import Session
 class XsrfHandler(RequestHandler):
     """Makes the tokens of forms, and checks them, as Tornado does elsewhere."""
 
+    session_autoload: bool
+
     @property
     def xsrf_token(self) -> bytes:
         """The token for forms, which belongs to the session with ``session_xsrf``.
@@ -21,7 +23,8 @@ class XsrfHandler(RequestHandler):
         """
         binding = None
         if SessionManager.of(self.application).config.xsrf:
-            binding = xsrf.binding_of(*self._session_as_known())
+            known = self._session_as_known()
+            binding = xsrf.binding_of(*known, by_hand=not self.session_autoload)
         if binding is None:
             return super().xsrf_token
         return xsrf.token_of(self.settings, binding)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -169,15 +170,15 @@ class _Looks:
 
     async def go_on(self, listener: EndListener) -> None:
         """Tell *listener* of all ends from now on."""
-        loop = asyncio.get_running_loop()
         await self._begin()
         listener.connected()
-        looked = loop.time()
+        looked = _clocks()
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            began = loop.time()
+            began = _clocks()
             tell(listener, await self._look())
-            if loop.time() - looked > _MARGIN:  # somebody stopped: it or the server
+            passed = (now - then for now, then in zip(_clocks(), looked, strict=True))
+            if max(passed) > _MARGIN:  # somebody stopped: it or the server
                 listener.connected()
             looked = began
 
@@ -206,6 +207,11 @@ class _Looks:
         where = {"ended_at": {"$gte": self._since}}
         found = self._collection.find(where, {"ended_at": 1, "reason": 1}, **options)
         return list(await answer_of(found.to_list(None), seconds=_DEADLINE))
+
+
+def _clocks() -> tuple[float, float]:
+    """Return what both clocks say: that of the loop stands still while a machine sleeps."""
+    return asyncio.get_running_loop().time(), time.time()
 
 
 def tell(listener: EndListener, documents: list[dict[str, Any]]) -> None:
