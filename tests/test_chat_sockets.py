@@ -1,6 +1,7 @@
 """The sockets of the example chat: talk, presence, limits, and the end of a session."""
 
 import asyncio
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +74,24 @@ async def test_a_line_sent_again_is_there_once(ada):
     await here.say("after")
     await here.line("after")
     assert [line["text"] for line in here.lines] == ["once", "after"]
+    assert here.state["kept"] == "same"
+
+
+async def test_the_file_fails_when_the_first_one_enters(ada, guest, monkeypatch):
+    """They are told everything as soon as it works again."""
+    file = guest.app.settings["chat_hub"]._messages
+    newest, failures = file.newest, [sqlite3.OperationalError("locked")]
+
+    def fails_once():
+        if failures:
+            raise failures.pop()
+        return newest()
+
+    monkeypatch.setattr(file, "newest", fails_once)
+    here = await ada.enter()
+    await here.say("hello")
+    await here.line("hello")
+    assert not failures
 
 
 async def test_the_room_and_a_count_are_kept_in_the_session(ada):

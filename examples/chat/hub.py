@@ -55,7 +55,8 @@ class Hub:
         self._messages = messages
         self._seats: dict[Listener, Seat] = {}
         self._gone: list[str] = []
-        self._newest = 0
+        self._newest: int | None = None
+        """The last line that was told; None until it was asked for."""
         self._beat_at = 0.0
         self._said: dict[str, deque[float]] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -125,10 +126,11 @@ class Hub:
                 break  # those behind it have asked since
             del self._said[name]
 
-    async def say(self, room: int, name: str, text: str, nonce: str) -> None:
-        """Keep a line, and have it told."""
-        await self._call(self._messages.say, room, name, text, nonce)
+    async def say(self, room: int, name: str, text: str, nonce: str) -> bool:
+        """Keep a line, and have it told; False if it was kept before."""
+        new = await self._call(self._messages.say, room, name, text, nonce)
         self._look_now()
+        return new
 
     def _look_now(self, *, beat: bool = False) -> None:
         if beat:
@@ -139,7 +141,7 @@ class Hub:
 
     async def _watch(self) -> None:
         """Look and tell as long as there is a socket."""
-        self._newest = await self._call(self._messages.newest)
+        self._newest = None
         while self._seats or self._gone:
             self._due.clear()
             try:
@@ -167,6 +169,8 @@ class Hub:
         await self._call(self._messages.beat, here, gone)
 
     async def _look(self) -> None:
+        if self._newest is None:
+            self._newest = await self._call(self._messages.newest)
         seats = list(self._seats.values())
         entered = {seat.presence.room for seat in seats if seat.fresh}
         news = await self._call(self._messages.look, self._newest, entered)

@@ -114,9 +114,9 @@ class Messages:
         found = self._db.execute("SELECT id FROM rooms WHERE name = ?", (name,))
         return next((number for (number,) in found), None)
 
-    def say(self, room: int, name: str, text: str, nonce: str) -> None:
-        """Keep a line; the same one again, sent after a lost connection, is ignored."""
-        self._db.execute(
+    def say(self, room: int, name: str, text: str, nonce: str) -> bool:
+        """Keep a line; False if it was kept before, and sent after a lost connection."""
+        added = self._db.execute(
             "INSERT OR IGNORE INTO lines (room, name, text, nonce, at)"
             " VALUES (?, ?, ?, ?, ?)",
             (room, name, text, nonce, time.time()),
@@ -126,6 +126,7 @@ class Messages:
             " WHERE room = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             (room, KEPT),
         )
+        return added.rowcount == 1
 
     # -- who is there ----------------------------------------------------------------
 

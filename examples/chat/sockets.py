@@ -95,7 +95,9 @@ class RoomSocket(Socket):
         try:
             why_not = self.objection(text) or await self.count_line()
             if not why_not and self.presence and self.name:
-                await self.hub.say(self.presence.room, self.name, text, nonce)
+                room = self.presence.room
+                if not await self.hub.say(room, self.name, text, nonce):
+                    self.tell(kept=nonce)
         except (StoreError, sqlite3.Error):
             why_not = "The server cannot keep it now. Try again in a moment."
         except SessionError:  # it ended, and the page hears that anyway

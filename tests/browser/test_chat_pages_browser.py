@@ -163,6 +163,43 @@ async def test_a_server_that_restarts(visit, chat):
     await ada.locator(".line:not(.waiting)", has_text="a closed door").wait_for()
 
 
+async def test_more_than_a_server_takes_at_once(visit, chat):
+    """What it refuses goes back into the field, all of it, before what is typed."""
+    ada = await visit()
+    await log_in(ada, "Ada")
+    await chat.stop()
+    await ada.locator("[data-connection=lost]").wait_for()
+    for number in range(9):
+        await ada.locator("#text").fill(f"line {number}")
+        await ada.keyboard.press("Enter")
+    await ada.locator("#text").fill("and")
+    await chat.open()
+    await ada.locator("#refused:not([hidden])").wait_for()
+    await ada.locator(".waiting").first.wait_for(state="detached")
+    told = ada.locator(".line:not(.waiting) .text")
+    assert await told.all_inner_texts() == [f"line {number}" for number in range(6)]
+    assert await ada.input_value("#text") == "line 6 line 7 line 8 and"
+
+
+async def test_a_form_that_does_not_leave(visit):
+    """A page that is still here after a form was sent hears of the end all the same."""
+    ada = await visit()
+    await log_in(ada, "Ada")
+    await ada.evaluate("""() => {
+      const form = document.createElement("form");
+      form.action = "/nowhere";
+      document.body.append(form);
+      const left = new Event("submit", { bubbles: true, cancelable: true });
+      form.dispatchEvent(left); // as pressed, and stopped: no navigation follows
+    }""")
+    phone = await visit()
+    await log_in(phone, "Ada")
+    await phone.goto("/devices")
+    await phone.get_by_role("button", name="Log out all others").click()
+    await ada.locator("#ended[open]").wait_for()
+    assert await ada.inner_text("#ended-reason") == "1008 revoked"
+
+
 async def test_ended_while_the_server_was_away(visit, chat):
     """Who was logged out while not connected hears it at once when they are again (W4)."""
     ada = await visit()

@@ -4,6 +4,7 @@ const OVER = 1008; // the server closes with it, and with the reason, when the s
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
 const STEADY = 5_000; // a connection that lasted so long was a good one
+const STAYED = 5_000; // who is still here so long after a form was sent did not leave
 
 const REASONS = {
   destroyed: ["You logged out", "It was in this browser, perhaps in another tab."],
@@ -28,6 +29,7 @@ export function live(path, { opened, heard, over }) {
   let wait = FIRST_WAIT;
   let timer = 0;
   let leaving = false;
+  let missed = null; // how the socket was closed while somebody seemed to leave
 
   function show(state, text) {
     document.body.dataset.connection = state;
@@ -55,10 +57,23 @@ export function live(path, { opened, heard, over }) {
     };
     socket.onmessage = (event) => heard(JSON.parse(event.data));
     socket.onclose = (event) => {
-      if (leaving) return;
-      if (event.code === OVER) end(event.reason);
-      else tryLater();
+      if (leaving) missed = event;
+      else closed(event);
     };
+  }
+
+  function closed(event) {
+    if (event.code === OVER) end(event.reason);
+    else tryLater();
+  }
+
+  function leave() {
+    leaving = true;
+    setTimeout(() => {
+      leaving = false;
+      if (missed) closed(missed);
+      missed = null;
+    }, STAYED);
   }
 
   function tryLater() {
@@ -94,8 +109,8 @@ export function live(path, { opened, heard, over }) {
   addEventListener("offline", () => socket.close());
   document.addEventListener("visibilitychange", () => document.hidden || retry());
   // Whoever leaves by a form or a link needs no notice on the way out.
-  addEventListener("submit", (event) => { leaving ||= !event.defaultPrevented; });
-  addEventListener("pagehide", () => { leaving = true; });
+  addEventListener("submit", (event) => event.defaultPrevented || leave());
+  addEventListener("pagehide", leave);
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   open();
 }

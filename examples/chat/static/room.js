@@ -18,6 +18,7 @@ let newest = 0;
 let told = false;
 let last = null;
 let send = null;
+let returned = ""; // what was refused, at the beginning of the field
 
 // Everything that people typed becomes text of an element, never markup.
 function element(tag, className, text = "") {
@@ -57,11 +58,15 @@ function item({ name, text, at }) {
   return made;
 }
 
+function settle(nonce) {
+  pending.get(nonce)?.item.remove();
+  pending.delete(nonce);
+}
+
 function addLine(line) {
   if (line.id <= newest) return; // heard before the connection was lost
   newest = line.id;
-  pending.get(line.nonce)?.item.remove();
-  pending.delete(line.nonce);
+  settle(line.nonce);
   const made = item(line);
   last = line;
   const waiting = list.querySelector(".waiting");
@@ -115,7 +120,7 @@ form.addEventListener("submit", (event) => {
   made.append(element("p", "text", text));
   list.append(made);
   pending.set(nonce, { text, item: made });
-  field.value = "";
+  field.value = returned = "";
   refused.hidden = true;
   transmit(nonce);
   toBottom();
@@ -124,11 +129,18 @@ form.addEventListener("submit", (event) => {
 function refuse(nonce, why) {
   const gone = pending.get(nonce);
   if (!gone) return;
-  pending.delete(nonce);
-  gone.item.remove();
+  settle(nonce);
   refused.textContent = `Not sent: ${why}`;
   refused.hidden = false;
-  field.value ||= gone.text;
+  putBack(gone.text);
+}
+
+// Several go back in the order in which they were sent, before what is being typed.
+function putBack(text) {
+  if (!field.value.startsWith(returned)) returned = "";
+  const typed = field.value.slice(returned.length).trim();
+  returned = [returned, text].filter(Boolean).join(" ");
+  field.value = [returned, typed].filter(Boolean).join(" ");
 }
 
 // On a phone the rooms are one row that scrolls sideways.
@@ -153,6 +165,7 @@ live("/live/room", {
     if (news.rooms) showRooms(news.rooms);
     if (news.people) showPeople(news.people);
     if (news.refused) refuse(news.refused, news.why);
+    if (news.kept) settle(news.kept); // sent before, and too long ago to be told again
     document.getElementById("quiet").hidden = list.children.length > 0;
     if (follow) toBottom();
   },
