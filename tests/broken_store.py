@@ -231,3 +231,31 @@ def _as_text(record):
         for key, raw in record.values.items()
     }
     return Record(record.handle, record.meta, values)
+
+
+class ReassuringStore(MemoryStore):
+    """Says that it ended what it left alone, since the token was another."""
+
+    def _commit_one(self, change, now):
+        live = self._live(change.handle, now)
+        token = live and live.record().meta.token
+        if isinstance(change, Delete) and change.expect_token not in (None, token):
+            return Outcome.APPLIED if live else Outcome.GONE
+        return super()._commit_one(change, now)
+
+
+class GullibleStore(MemoryStore):
+    """Takes the hint whose session it is for the truth."""
+
+    def _apply(self, record, change):
+        if change.principal is not None:
+            meta = {"principal": change.principal, **change.meta}
+            change = msgspec.structs.replace(change, meta=meta)
+        return super()._apply(record, change)
+
+
+class FirstPageStore(MemoryStore):
+    """Finds no more of a principal than one page of its database."""
+
+    async def find(self, principal):
+        return (await super().find(principal))[:100]

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tornado.web import Application
 
 from tornado_sessions import (
     ConfigurationError,
@@ -16,6 +17,8 @@ from tornado_sessions import (
 )
 from tornado_sessions.codecs import JSONCodec
 from tornado_sessions.cookie_secret import check_cookie_secret
+from tornado_sessions.stores.file import FileStore
+from tornado_sessions.stores.sqlite import SQLiteStore
 
 NAMES = [field.name for field in dataclasses.fields(SessionConfig)]
 DURATIONS = [
@@ -207,6 +210,13 @@ def test_a_key_version_that_is_none(version):
         "rediss://me:hush@host/?ssl_cert_reqs=some",
         "unknown://host?password=hush",
         "memory://?password=hush",
+        "redis:/:hush@host:6379/0",
+        "redis:hush@host",
+        "redis//:hush@host",
+        "user:hush@host:6379",
+        "hush@host",
+        "mongodb:/me:hush@host/db",
+        "postgres:/me:hush@h/x?p=1",
     ],
 )
 def test_a_bad_url_keeps_its_password(url):
@@ -226,3 +236,41 @@ def test_a_cookie_secret_that_is_no_text():
             check_cookie_secret({"cookie_secret": secret, "key_version": 1})
         assert caught.value.__context__ is None
         assert "hush" not in repr(caught.value)
+
+
+def test_a_manager_that_is_a_url_keeps_its_password():
+    """S9: as session_store does."""
+    app = Application([], session_manager="redis://:hush@host")
+    with pytest.raises(ConfigurationError, match="of the type str") as caught:
+        SessionManager.of(app)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:sessions.db", "sqlite:/a/b.db", "file:/a"])
+def test_a_url_needs_its_slashes(url):
+    """R5: else a letter of the name would be lost, or the root of the path."""
+    with pytest.raises(ConfigurationError):
+        store_from_url(url)
+    store = SQLiteStore if url.startswith("sqlite") else FileStore
+    with pytest.raises(ConfigurationError, match="three slashes"):
+        store(url)
+
+
+def test_the_case_of_a_scheme_does_not_matter(tmp_path):
+    """R5: FILE:// is no folder of that name."""
+    store = store_from_url(f"FILE://{tmp_path}/sessions")
+    assert store._root.parent == tmp_path / "sessions"
+    assert FileStore(f"File://{tmp_path}/sessions")._root == store._root
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("__host-s", {"secure": True, "cookie_kwargs": {"domain": "a.org"}}),
+        ("__SECURE-s", {}),
+    ],
+)
+def test_browsers_do_not_mind_the_case_of_a_prefix(name, settings):
+    """K3: nor is what they would drop a name here."""
+    with pytest.raises(ConfigurationError, match="cookie_name"):
+        SessionConfig(cookie_name=name, **settings)

@@ -352,3 +352,24 @@ async def test_the_events_of_a_life(make_store):
         assert site.kinds == [*kinds, ("ended", "destroyed")]
         told = [e.principal for e in site.events]
         assert told == [None, "alice", "alice", "alice"]
+
+
+class UserId(str):
+    """A principal that is not quite a str, as ORMs and template engines make them."""
+
+    __slots__ = ()
+
+
+@on_every_store
+async def test_a_principal_of_a_subclass_of_str(make_store):
+    """R4: every store keeps it, as what it says."""
+
+    class LogsIn(Acts):
+        async def act_login(self, principal):
+            await super().act_login(UserId(principal))
+
+    async with serving(LogsIn, make_store()) as site:
+        assert (await site.visitor().get("/?login=alice")).code == 200
+        (info,) = await site.manager.sessions_of(UserId("alice"))
+        assert type(info.principal) is str
+        assert await site.manager.revoke_all(UserId("alice")) == 1

@@ -234,3 +234,54 @@ async def test_a_record_that_cannot_be_decoded(make_store, caplog):
         assert (answer.code, len(session_cookies(answer))) == (200, 1)
         assert (await site.record()).handle != old
     assert f"dropped the session {old}: truncated" in caplog.text
+
+
+class Clumsy:
+    """A codec that raises what it likes, and may not make bytes."""
+
+    def encode(self, value):
+        return bytearray(b"1") if value == "odd" else value.encode()
+
+    def decode(self, raw):
+        return raw.decode()
+
+
+@on_every_store
+async def test_a_codec_that_cannot_read_what_is_there(make_store):
+    """S6: that is no endless 500: the visitor begins anew, whatever the codec raises."""
+    switch = Switch()
+    async with serving(keeping(switch), make_store(), session_codec=Clumsy()) as site:
+        visitor = site.visitor()
+        await did(site, visitor, switch, lambda session: session.update(a="x"))
+        handle = (await site.record()).handle
+        broken = Apply(handle, set={"a": b"\xff"})
+        assert await site.store.commit([broken]) == [Outcome.APPLIED]
+        answer = await did(site, visitor, switch, lambda session: session.get("a"))
+        assert (answer.code, answer.body) == (200, b'{"answer": null}')
+        assert await site.records() == []
+
+
+@pytest.mark.parametrize(("value", "says"), [("odd", "bytearray"), (1, "Attribute")])
+async def test_a_codec_that_makes_no_bytes(value, says, caplog):
+    """S4: the error names the key, and no value."""
+    switch = Switch()
+    async with serving(keeping(switch), session_codec=Clumsy()) as site:
+        act = lambda session: session.update(mine=value)  # noqa: E731
+        answer = await did(site, site.visitor(), switch, act)
+        assert answer.code == 500
+    (error,) = [r.exc_info[1] for r in caplog.records if r.exc_info]
+    assert isinstance(error, CodecError)
+    assert "'mine'" in str(error)
+    assert says in str(error)
+
+
+@on_every_store
+async def test_the_names_of_keys_count_in_bytes(make_store):
+    """S8: 90 letters of four bytes are 360."""
+    switch = Switch()
+    limit = {"session_max_record_bytes": 300}
+    async with serving(keeping(switch), make_store(), **limit) as site:
+        visitor = site.visitor()
+        for name, code in (("x" * 90, 200), ("\U0001f600" * 90, 500)):
+            act = lambda session, name=name: session.update({name: 1})  # noqa: E731
+            assert (await did(site, visitor, switch, act)).code == code

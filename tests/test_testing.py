@@ -94,6 +94,12 @@ class TestClient(Case):
         assert page.request.headers.get_list("Cookie") == ["mine=1"]
         response = await self.client.post("/", {"item": "b"}, follow_redirects=True)
         assert response.code == 200
+        async with SessionClient(self.get_url("/")) as fresh:
+            page = await fresh.post("/", {"item": "c"}, follow_redirects=True)
+            assert (page.code, page.request.method) == (200, "GET")
+            assert "session" in fresh.cookies
+            options = {"follow_redirects": True, "max_redirects": 0}
+            assert (await fresh.post("/", {"item": "d"}, **options)).code == 303
 
 
 class TestSessions(Case):

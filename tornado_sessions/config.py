@@ -130,7 +130,8 @@ class SessionConfig:
             raise _wrong("cookie_name", name, "up to 64 characters legal in a cookie")
         if _RESERVED.isReservedKey(name):
             raise _wrong("cookie_name", name, "a name that is no cookie attribute")
-        if name.startswith("__Host-") and (
+        prefix = name.lower()  # as browsers do (RFC 6265bis, 5.7)
+        if prefix.startswith("__host-") and (
             self.secure is not True or "domain" in kwargs or kwargs["path"] != "/"
         ):
             raise _wrong(
@@ -139,7 +140,7 @@ class SessionConfig:
                 'a name without "__Host-": browsers refuse that prefix unless '
                 "session_secure=True, with no domain and path /",
             )
-        if name.startswith("__Secure-") and self.secure is not True:
+        if prefix.startswith("__secure-") and self.secure is not True:
             raise _wrong("cookie_name", name, '"__Secure-" with session_secure=True')
         if kwargs["samesite"] == "None" and self.secure is not True:
             raise _wrong(
@@ -172,7 +173,7 @@ class SessionConfig:
         """The name that the browser sees."""
         kwargs = self.cookie_kwargs
         for_host = "domain" not in kwargs and kwargs["path"] == "/"
-        prefixed = self.cookie_name.startswith(("__Host-", "__Secure-"))
+        prefixed = self.cookie_name.lower().startswith(("__host-", "__secure-"))
         if self.secure is True and for_host and not prefixed:
             return "__Host-" + self.cookie_name
         return self.cookie_name

@@ -196,9 +196,13 @@ class RecordConformance(StoreCase):
     async def test_many_at_once(self) -> None:
         """R1: a batch has no largest size that the manager could run into."""
         await self._do(*self._many(300))
-        loaded = await self.store.load([f"h{number}" for number in range(300)])
-        handles = [getattr(one, "handle", None) for one in loaded]
-        self.assertEqual(handles, [f"h{number}" for number in range(300)])
+        handles = [f"h{number}" for number in range(300)]
+        loaded = await self.store.load(handles)
+        self.assertEqual([getattr(one, "handle", None) for one in loaded], handles)
+        meta = {"principal": "everybody"}
+        await self._do(*[Apply(one, meta=meta, principal=None) for one in handles])
+        self.assertEqual(await self._found("everybody"), sorted(handles))
+        self.assertEqual(await self.store.count(), 300)
 
     async def test_create_refuses_a_live_handle(self) -> None:
         """R2: CONFLICT, and the record stays as it was."""
@@ -237,6 +241,34 @@ class RecordConformance(StoreCase):
             self.assertIsNone(await self._record(handle))
         self.assertEqual(await self._found("eve"), [])
         self.assertEqual(await self.store.count(), 0)
+
+    async def test_delete_expects_a_token(self) -> None:
+        """E7, C6: of a session that was renewed meanwhile, it is told that it stayed.
+
+        A store that ends it all the same is allowed, but has to say so.
+        """
+        await self._do(self._new("h"), self._new("other"))
+        await self._do(Delete("h", "evicted", None, TOKEN))
+        await self._do(Delete("none", "evicted", None, TOKEN), expect=GONE)
+        self.assertIsNone(await self._record("h"))
+        wrong = Delete("other", "evicted", None, b"another token")
+        (outcome,) = await self.store.commit([wrong])
+        self.assertIn(outcome, (APPLIED, CONFLICT))
+        lives = await self._record("other") is not None
+        self.assertEqual(lives, outcome is CONFLICT)
+
+    async def test_hints_are_no_more_than_that(self) -> None:
+        """R4: whose session somebody took it for decides nothing."""
+        await self._do(
+            self._new("h", principal="alice"), self._new("d", principal="al")
+        )
+        before = (await self._record("h")).meta
+        await self._do(Apply("h", set={"k": b"2"}, principal="eve"))
+        self.assertEqual((await self._record("h")).meta, before)
+        await self._do(Delete("d", "why", "eve"))
+        self.assertEqual(await self._found("eve"), [])
+        self.assertEqual(await self._found("alice"), ["h"])
+        self.assertEqual(await self._found("al"), [])
 
     async def test_apply_touches_what_it_names(self) -> None:
         """C1: set and unset leave the other keys and the meta alone."""

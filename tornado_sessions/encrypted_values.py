@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.errors import CodecError
-from tornado_sessions.values import REMOVED, Values, named, shown
+from tornado_sessions.values import REMOVED, Values, foreign, named, shown
 
 if TYPE_CHECKING:
     from tornado_sessions.encryption import SessionCipher  # needs an extra
@@ -68,3 +68,5 @@ class EncryptedValues(Values):
             return self._codec.decode(self._plain(name, raw))
         except CodecError as error:
             raise named(error, name) from error
+        except Exception as error:
+            raise foreign(error, name) from None

@@ -124,8 +124,9 @@ class SessionManager:
             config = SessionConfig.from_settings(settings)
             return cls(settings.get(STORE_KEY), **vars(config))
         if not isinstance(manager, SessionManager):
+            kind = type(manager).__name__
             raise ConfigurationError(
-                f"session_manager is {manager!r}; use a SessionManager"
+                f"session_manager is of the type {kind}; use a SessionManager"
             )
         others = [k for k in settings if k.startswith(PREFIX) and k != MANAGER_KEY]
         if others:
@@ -301,7 +302,7 @@ class SessionManager:
         Raises:
             TypeError: *principal* is no str; ValueError: nobody can have that one.
         """
-        checked_principal(principal)
+        principal = checked_principal(principal)
         records = await self._link.call("find", lambda store: store.find(principal))
         records.sort(key=lambda record: record.meta.last_seen_at, reverse=True)
         return [_info(record) for record in records]
@@ -336,7 +337,7 @@ class SessionManager:
             StoreError: Some could not be ended, and the others have; or the store could
                 not tell which there are, and none was ended.
         """
-        checked_principal(principal)
+        principal = checked_principal(principal)
         return await self._ending.end_all(principal, "revoked", keep)
 
     async def sweep(self) -> int:

@@ -22,4 +22,4 @@ def checked_principal(principal: str) -> str:
         principal.encode()
     except UnicodeEncodeError as error:
         raise ValueError("the principal holds a lone surrogate") from error
-    return principal
+    return str.__str__(principal)  # not of a subclass, which some stores could not keep

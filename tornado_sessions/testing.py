@@ -46,6 +46,11 @@ __all__ = [
 ]
 
 
+_SEE_OTHER = {301, 302, 303}
+"""Statuses for which browsers ask with GET for the page that is named."""
+_MOST_REDIRECTS = 5
+
+
 class SessionClient:
     """A visitor with a cookie jar, on top of Tornado's `AsyncHTTPClient`.
 
@@ -61,10 +66,14 @@ class SessionClient:
     Args:
         url: Where the application listens; paths are taken relative to it.
         cookie: A ``Cookie`` header to begin with, such as `prepare_session` returns.
+        xsrf_cookie_name: That of the application's settings.
     """
 
-    def __init__(self, url: str, *, cookie: str = "") -> None:
+    def __init__(
+        self, url: str, *, cookie: str = "", xsrf_cookie_name: str = "_xsrf"
+    ) -> None:
         self.url = url
+        self._xsrf = xsrf_cookie_name
         self.cookies: dict[str, str] = {}
         """What the jar holds, by name."""
         self._http = AsyncHTTPClient(force_instance=True, max_clients=100)
@@ -98,19 +107,33 @@ class SessionClient:
         body = data if isinstance(data, bytes) else urlencode(data).encode()
         headers = HTTPHeaders(options.pop("headers", None) or {})
         if xsrf:
-            token = self.cookies.setdefault("_xsrf", secrets.token_hex(16))
+            token = self.cookies.setdefault(self._xsrf, secrets.token_hex(16))
             headers["X-Xsrftoken"] = token
         return await self.fetch("POST", path, body=body, headers=headers, **options)
 
     async def fetch(self, method: str, path: str, **options: Any) -> HTTPResponse:
         """Make any request with the cookies in the jar, and keep those that come.
 
-        Whatever the status, the response is returned; a redirect is not followed.
+        Whatever the status, the response is returned. A redirect is followed, with GET, if
+        *options* has ``follow_redirects=True``, at most as often as its ``max_redirects``
+        (5) says.
         """
+        follow = options.pop("follow_redirects", False)
+        left = options.pop("max_redirects", _MOST_REDIRECTS) if follow else 0
+        response = await self._fetch(method, path, **options)
+        while left and response.code in _SEE_OTHER:
+            left -= 1
+            place = urljoin(response.effective_url, response.headers["Location"])
+            for name in ("body", "body_producer"):
+                options.pop(name, None)
+            response = await self._fetch("GET", place, **options)
+        return response
+
+    async def _fetch(self, method: str, path: str, **options: Any) -> HTTPResponse:
         headers = HTTPHeaders(options.pop("headers", None) or {})
         if self.cookies:
             headers.setdefault("Cookie", self.cookie)
-        options = {"follow_redirects": False, "raise_error": False, **options}
+        options = {"raise_error": False, **options, "follow_redirects": False}
         url = urljoin(self.url, path)
         response = await self._http.fetch(
             url, method=method, headers=headers, **options

@@ -141,9 +141,15 @@ class Values:
     def encode(self, name: str, value: Any) -> bytes:
         """Return *value* as bytes; the `CodecError` names the key."""
         try:
-            return self._codec.encode(value)
+            raw = self._codec.encode(value)
         except CodecError as error:
             raise named(error, name) from error
+        except Exception as error:
+            raise foreign(error, name) from None
+        if type(raw) is not bytes:
+            kind = type(raw).__name__
+            raise named(CodecError(f"the codec made {kind} of it, not bytes"), name)
+        return raw
 
     def check_size(
         self, changed: Mapping[str, bytes], removed: Collection[str], limit: int
@@ -197,6 +203,8 @@ class Values:
             if raw.startswith(ENCRYPTED):
                 raise named(CodecError(_NO_KEYS), name) from error
             raise named(error, name) from error
+        except Exception as error:
+            raise foreign(error, name) from None
 
 
 def named(error: CodecError, name: str) -> CodecError:
@@ -205,5 +213,17 @@ def named(error: CodecError, name: str) -> CodecError:
     return CodecError(f"session key {key!r}: {error}", key)
 
 
+def foreign(error: Exception, name: str) -> CodecError:
+    """Return the `CodecError` that a codec should have raised, without the value."""
+    return named(CodecError(f"the codec failed with {type(error).__name__}"), name)
+
+
 def _size(values: Mapping[str, bytes]) -> int:
-    return sum(map(len, values)) + sum(map(len, values.values()))
+    names = "".join(values)
+    if not names.isascii():
+        return len(names.encode("utf-8", "surrogatepass")) + _bytes(values)
+    return len(names) + _bytes(values)
+
+
+def _bytes(values: Mapping[str, bytes]) -> int:
+    return sum(map(len, values.values()))

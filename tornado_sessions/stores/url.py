@@ -32,6 +32,7 @@ _SCHEMES = {
 _OURS = ("namespace",)
 """Options that are not the driver's."""
 ESCAPED = "percent-escape / # ? @ [ and ] in a name or a password"
+_SCHEME = re.compile(r"'[A-Za-z][A-Za-z0-9+.-]*://")
 _EXAMPLES = "memory://, sqlite:///sessions.db, redis://localhost, mongodb://localhost"
 
 
@@ -53,10 +54,11 @@ def store_from_url(url: str) -> Store:
         ConfigurationError: The scheme is unknown or the rest makes no sense.
     """
     parts = _parts(url)
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SCHEMES or not isinstance(url, str) or "://" not in url:
         raise ConfigurationError(
             f"session_store is {safe_url(url)}; use a Store or a URL such as {_EXAMPLES}"
         )
+    url = parts.scheme + url[len(parts.scheme) :]
     module, name = _SCHEMES[parts.scheme]
     factory: Callable[..., Store] = getattr(importlib.import_module(module), name)
     if parts.scheme == "memory":
@@ -72,12 +74,12 @@ def store_from_url(url: str) -> Store:
 def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     """Return the path that *place* is, or names as a URL with *scheme*."""
     text = os.fspath(place)
-    if not text.startswith(f"{scheme}:"):
+    if not text.lower().startswith(f"{scheme}:"):
         return text
     parts = _parts(text)
-    if parts.netloc:
+    if parts.netloc or not text[len(scheme) :].startswith("://"):
         raise ConfigurationError(
-            f"session_store {safe_url(text)} names a host; "
+            f"session_store {safe_url(text)} names a host, or no path; "
             f"use three slashes before the path: {scheme}:///path"
         )
     if parts.query or parts.fragment:
@@ -138,5 +140,7 @@ def _split(url: str, known: Sequence[str] | None = None) -> tuple[str, dict[str,
 def safe_url(url: object) -> str:
     """Return *url* for an error message, without what may be a secret."""
     text = repr(url)
-    secret = "@" in text or "?" in text
-    return f"{text.split('://')[0]}://…'" if secret else text
+    if "@" not in text and "?" not in text:
+        return text
+    scheme = _SCHEME.match(text)
+    return f"{scheme[0]}…'" if scheme else "'…'"
