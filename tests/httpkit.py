@@ -101,6 +101,7 @@ class Site:
     def __init__(self, application, port):
         self.application = application
         self.port = port
+        self.server: HTTPServer | None = None
         self.manager = SessionManager.of(application)
         self.store = self.manager.store
         self.access = []
@@ -175,6 +176,7 @@ async def running(application):
     server = HTTPServer(application, xheaders=True)
     server.add_socket(socket)
     site = Site(application, socket.getsockname()[1])
+    site.server = server
     try:
         yield site
     finally:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from tornado.web import stream_request_body
 
-from httpkit import Page, serving
-from httpkit_stores import on_waiting_stores, soon
+from httpkit import Page, serving, stored
+from httpkit_stores import on_every_store, on_waiting_stores, soon
 
 
 @stream_request_body
@@ -136,3 +136,27 @@ async def test_eager_tasks_end_the_upload_too(monkeypatch):
         answer = await parked(site, put("body", "Expect: 100-continue"))
         assert answer.startswith(b"HTTP/1.1 302 ")
         assert site.application.settings["seen"] == []
+
+
+@stream_request_body
+class OwnReceiver(Page):
+    """Says itself who takes the body."""
+
+    def initialize(self):
+        self.length = 0
+        self.data_received = self.take
+
+    def take(self, chunk):
+        self.length += len(chunk)
+
+    def post(self):
+        self.session["n"] = self.length
+        self.write(str(self.length))
+
+
+@on_every_store
+async def test_data_received_that_is_set_on_the_handler(make_store):
+    """T5: it is called, as in plain Tornado."""
+    async with serving(OwnReceiver, make_store()) as site:
+        assert (await site.visitor().post(body="abc")).body == b"3"
+        assert await stored(site) == 3

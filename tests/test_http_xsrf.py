@@ -18,7 +18,7 @@ from httpkit import (
     ticket_in,
 )
 from httpkit_stores import AsyncStore, FakeClock, on_both_paths
-from tornado_sessions import ConfigurationError, SessionConfig
+from tornado_sessions import ConfigurationError, SessionConfig, SessionMixin
 from tornado_sessions.carrier import CookieCarrier
 from tornado_sessions.cookie import encode
 from tornado_sessions.xsrf import Binding, belongs, token_of
@@ -607,3 +607,18 @@ async def test_the_ticket_that_the_check_goes_by_is_verified():
         assert (await send(site.visitor(session=forged), made_up, path="/manual"))[
             0
         ] == 403
+
+
+class Nowhere(SessionMixin, tornado.web.ErrorHandler):
+    """What answers where there is nothing."""
+
+
+async def test_a_post_to_nowhere_is_a_404():
+    """K2: whoever is logged in learns that there is nothing, and not that they may not."""
+    more = {
+        "default_handler_class": Nowhere,
+        "default_handler_args": {"status_code": 404},
+    }
+    async with serving([("/", Form)], **SETTINGS, **more) as site:
+        visitor = await logged_in(site)
+        assert (await visitor.post("/nothing")).code == 404

@@ -94,8 +94,11 @@ class HeldResponse:
         """Keep the finished response that is in *state*, the attributes of a handler.
 
         What the handler sets from now on is set for nobody, and it is told the headers
-        have left.
+        have left. Nor does it hear of a client that leaves: Tornado's would have finished.
         """
+        # This keeps the verb from running after prepare(), and write() out.
+        state["_finished"] = True
+        state["request"].connection.set_close_callback(None)
         self._aside = _Response(
             state["_status_code"],
             state["_reason"],

@@ -12,6 +12,15 @@ from tornado_sessions.xsrf_handler import XsrfHandler
 class PageHandler(XsrfHandler):
     """Gives the session to those in Tornado who ask a handler."""
 
+    _visitor_session: Session | None = None
+
+    def _session_found(self, session: Session | None) -> None:
+        """Take *session*, if there is one. Who asked for `current_user` was told nobody."""
+        if session is not None:
+            self._visitor_session = session
+            if vars(self).get("_current_user", session) is None:
+                del self._current_user
+
     @property
     def session(self) -> Session:
         """The visitor's session."""

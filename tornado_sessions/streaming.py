@@ -35,7 +35,10 @@ class StreamedBody(Generic[H]):
 
     def __init__(self, handler: H, until_out: Callable[[H], Sent | None]) -> None:
         self._known = weakref.ref(handler)
-        self._receive = type(handler).data_received
+        own = vars(handler).get("data_received")  # set by the handler itself
+        self._receive = (
+            (lambda _, chunk: own(chunk)) if own else type(handler).data_received
+        )
         self._until_out = until_out
 
     def after_prepare(self, asked: asyncio.Future[None]) -> asyncio.Future[None]:

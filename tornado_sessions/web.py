@@ -14,10 +14,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from tornado.web import OutputTransform
+from tornado.web import OutputTransform, RequestHandler
 
 from tornado_sessions.carrier import CookieCarrier, vary
 from tornado_sessions.cookie import CookieDue, Ticket
+from tornado_sessions.departure import Departure
 from tornado_sessions.errors import ResponseStarted, SessionError, StoreError
 from tornado_sessions.held import (
     LATE,
@@ -48,7 +49,6 @@ class SessionMixin(PageHandler):
     session_autoload = True
     """Load the session before the handler runs. If False, ``await load_session()``."""
 
-    _visitor_session: Session | None = None
     _session_tickets: list[Ticket] | None = None
     _session_error: BaseException | None = None
     _session_ready = _session_accessed = False
@@ -120,13 +120,12 @@ class SessionMixin(PageHandler):
         if self.session_autoload:
             self._session_ready = True
             if "Cookie" in self.request.headers:
+                departure = Departure(self)
                 try:
-                    loaded = await self._session_load()
+                    self._session_found(await self._session_load())
                 except (Exception, asyncio.CancelledError) as error:
                     self._session_postpone(error)
-                else:
-                    if loaded is not None:
-                        self._visitor_session = loaded
+                departure.tell()
         await super()._execute(transforms, *args, **kwargs)
         self._session_executed = True
         if self._session_held is None:  # else once that has gone out
@@ -179,15 +178,18 @@ class SessionMixin(PageHandler):
         """Finish the response as usual, once the session is stored (T2)."""
         if self._finished:
             raise RuntimeError("finish() called twice")
-        if chunk is not None:
+        real: Operation = super().finish
+        if chunk is not None and getattr(real, "__func__", 0) is RequestHandler.finish:
             self.write(chunk)
+        elif chunk is not None:  # a base class has plans for it
+            real = partial(super().finish, chunk)
         if self._visitor_session is None or self.get_status() == 101:
             # What Tornado calls from here on, such as compute_etag(), is too late.
             self._session_settled |= self._visitor_session is None
-            return super().finish()
+            return real()
         if self._session_settled and self._session_is_late():
             return self._session_refuse(ResponseStarted(LATE))
-        return self._session_before(super().finish, finishing=True)
+        return self._session_before(real, finishing=True)
 
     def flush(self, include_footers: bool = False) -> Sent:
         """Flush as usual; the first flush waits until the session is stored (T4)."""
@@ -214,8 +216,6 @@ class SessionMixin(PageHandler):
                 return self._session_refuse(error)
         if self._session_held is not None:
             if finishing and not self._finished:
-                # This keeps the verb from running after prepare(), and write() out.
-                self._finished = True
                 self._session_held.put_aside(vars(self))
             return self._session_held.add(real, finishing=finishing)
         if not finishing:  # finish() comes to flush() by itself
@@ -324,7 +324,10 @@ class SessionMixin(PageHandler):
 
     def _session_conclude(self) -> None:
         """Tell about changes that came after the commit, once all has been done."""
-        if (self._session_settled or self._finished) and self._session_is_late():
+        settled = (
+            self._session_settled and self._auto_finish
+        )  # else it may yet be saved
+        if (settled or self._finished) and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(LATE))
 
@@ -337,7 +340,7 @@ class SessionMixin(PageHandler):
         session = self._visitor_session
         if session is None or session.cookie_due is CookieDue.KEEP:
             return
-        if not self._session_settled:
+        if not self._session_settled and self.get_status() != 101:
             return
         try:
             CookieCarrier.of(self.application).put(self, session)

@@ -16,6 +16,7 @@ from tornado.web import OutputTransform
 from tornado.websocket import WebSocketHandler
 
 from tornado_sessions.deadline import within
+from tornado_sessions.departure import Departure
 from tornado_sessions.errors import ResponseStarted, SessionError
 from tornado_sessions.held import Sent
 from tornado_sessions.session import Session
@@ -119,7 +120,11 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
             return
         if session.is_new and session.modified:
             self._session_watch(session.handle)
-        await self.session_manager.commit(session)
+        departure = Departure(self)
+        try:
+            await self.session_manager.commit(session)
+        finally:
+            departure.tell()
         known = {watcher.handle for watcher in self._session_watchers}
         if session.record is not None and session.handle not in known:
             # A login had to begin another session; its end may have been missed.

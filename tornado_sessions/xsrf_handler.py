@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import ErrorHandler, HTTPError, RequestHandler
 
 from tornado_sessions import xsrf
 from tornado_sessions.cookie import Ticket
@@ -31,6 +31,8 @@ class XsrfHandler(RequestHandler):
 
     def check_xsrf_cookie(self) -> None:
         """Refuse a request whose token is missing or wrong, as Tornado does (403)."""
+        if isinstance(self, ErrorHandler):
+            return  # it answers whatever comes with its error, and checks nothing
         if SessionManager.of(self.application).config.xsrf:
             wanted = xsrf.acceptable(*self._session_as_known())
             given = (
