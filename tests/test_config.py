@@ -246,14 +246,19 @@ def test_a_manager_that_is_a_url_keeps_its_password():
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite:sessions.db", "sqlite:/a/b.db", "file:/a"])
-def test_a_url_needs_its_slashes(url):
+@pytest.mark.parametrize("url", ["sqlite:sessions.db", "sqlite:/a/b.db"])
+def test_a_url_of_sqlite_needs_its_slashes(url):
     """R5: else a letter of the name would be lost, or the root of the path."""
     with pytest.raises(ConfigurationError):
         store_from_url(url)
-    store = SQLiteStore if url.startswith("sqlite") else FileStore
     with pytest.raises(ConfigurationError, match="three slashes"):
-        store(url)
+        SQLiteStore(url)
+
+
+def test_a_url_of_files_may_have_one_slash(tmp_path):
+    """R5: that is RFC 8089."""
+    for url in (f"file:{tmp_path}/sessions", f"file://{tmp_path}/sessions"):
+        assert store_from_url(url)._root.parent == tmp_path / "sessions"
 
 
 def test_the_case_of_a_scheme_does_not_matter(tmp_path):

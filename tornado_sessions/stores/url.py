@@ -54,7 +54,8 @@ def store_from_url(url: str) -> Store:
         ConfigurationError: The scheme is unknown or the rest makes no sense.
     """
     parts = _parts(url)
-    if parts.scheme not in _SCHEMES or not isinstance(url, str) or "://" not in url:
+    slashes = parts.scheme == "file" or "://" in str(url)  # file:/dir is RFC 8089
+    if parts.scheme not in _SCHEMES or not slashes:
         raise ConfigurationError(
             f"session_store is {safe_url(url)}; use a Store or a URL such as {_EXAMPLES}"
         )
@@ -77,7 +78,7 @@ def path_from(place: str | os.PathLike[str], scheme: str) -> str:
     if not text.lower().startswith(f"{scheme}:"):
         return text
     parts = _parts(text)
-    if parts.netloc or not text[len(scheme) :].startswith("://"):
+    if parts.netloc or (scheme != "file" and "://" not in text):
         raise ConfigurationError(
             f"session_store {safe_url(text)} names a host, or no path; "
             f"use three slashes before the path: {scheme}:///path"
