@@ -57,15 +57,24 @@ class Greets(Page):
         self.session.login("ada")
 
 
+class GreetsByHand(Greets):
+    session_autoload = False
+
+    async def prepare(self):
+        await self.load_session()
+
+
 @on_every_store
 async def test_who_asks_too_early_is_asked_again(make_store):
     """T1: nobody is refused because a header wanted to know before the load."""
-    async with serving(Greets, make_store(), login_url="/login") as site:
+    routes = [("/", Greets), ("/hand", GreetsByHand)]
+    async with serving(routes, make_store(), login_url="/login") as site:
         visitor = site.visitor()
         await visitor.post()
-        answer = await visitor.get()
-        assert (answer.code, answer.body) == (200, b"ada")
-        assert answer.headers["X-User"] == "nobody yet"
+        for path in ("/", "/hand"):
+            answer = await visitor.get(path)
+            assert (answer.code, answer.body) == (200, b"ada")
+            assert answer.headers["X-User"] == "nobody yet"
 
 
 class Background(Page):

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from httpkit import Page, serving, session_cookies
-from httpkit_stores import on_every_store
+from httpkit_stores import AsyncStore, on_every_store
 from tornado_sessions import CodecError
 from tornado_sessions.stores.base import Apply, Outcome
 
@@ -285,3 +285,22 @@ async def test_the_names_of_keys_count_in_bytes(make_store):
         for name, code in (("x" * 90, 200), ("\U0001f600" * 90, 500)):
             act = lambda session, name=name: session.update({name: 1})  # noqa: E731
             assert (await did(site, visitor, switch, act)).code == code
+
+
+@pytest.mark.parametrize("error", [MemoryError, NameError, OSError])
+async def test_a_codec_that_fails_for_reasons_of_its_own(error):
+    """S6: nobody loses a session because a release was faulty, or memory short."""
+
+    class Faulty(Clumsy):
+        def decode(self, raw):
+            raise error
+
+    store, switch = AsyncStore(), Switch()
+    async with serving(keeping(switch), store, session_codec=Clumsy()) as site:
+        visitor = site.visitor()
+        await did(site, visitor, switch, lambda session: session.update(a="x"))
+    async with serving(keeping(switch), store, session_codec=Faulty()) as site:
+        other = site.visitor(**visitor.cookies)
+        answer = await did(site, other, switch, lambda session: session["a"])
+        assert answer.code == 500
+        assert list(await site.values()) == ["a"]

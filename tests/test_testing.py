@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from tornado.httpclient import HTTPClientError
 from tornado.testing import AsyncHTTPTestCase, gen_test
 from tornado.web import Application, RequestHandler
 
@@ -98,6 +99,8 @@ class TestClient(Case):
             page = await fresh.post("/", {"item": "c"}, follow_redirects=True)
             assert (page.code, page.request.method) == (200, "GET")
             assert "session" in fresh.cookies
+            with pytest.raises(HTTPClientError):
+                await fresh.get("/none", follow_redirects=True, raise_error=True)
             options = {"follow_redirects": True, "max_redirects": 0}
             assert (await fresh.post("/", {"item": "d"}, **options)).code == 303
 

@@ -79,7 +79,9 @@ def test_an_impossible_value_is_refused(name, value):
         SessionManager("memory://", **{name: value})
 
 
-@pytest.mark.parametrize("url", ["nowhere://", "memory:///x?y", 5, ""])
+@pytest.mark.parametrize(
+    "url", ["nowhere://", "memory:///x?y", " redis://h", " sqlite:///x.db", 5, ""]
+)
 def test_an_impossible_store_is_refused(url):
     """R4: a store that cannot be is a ConfigurationError at once."""
     with pytest.raises(ConfigurationError):

@@ -29,7 +29,7 @@ class Departure:
 
     def tell(self) -> None:
         """Have the handler hear of it from now on; also of what was kept from it."""
-        heard = self._handler.on_connection_close
+        heard = None if self._gone else self._handler.on_connection_close
         self._connection.set_close_callback(heard)  # type: ignore[union-attr]
         # A socket finds its connection closed by itself, as soon as it is open.
         if self._gone and not isinstance(self._handler, WebSocketHandler):

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tornado_sessions.codecs import Codec
 from tornado_sessions.errors import CodecError
-from tornado_sessions.values import REMOVED, Values, foreign, named, shown
+from tornado_sessions.values import (
+    NOT_OF_THE_VALUE,
+    REMOVED,
+    Values,
+    foreign,
+    named,
+    shown,
+)
 
 if TYPE_CHECKING:
     from tornado_sessions.encryption import SessionCipher  # needs an extra
@@ -68,5 +75,7 @@ class EncryptedValues(Values):
             return self._codec.decode(self._plain(name, raw))
         except CodecError as error:
             raise named(error, name) from error
+        except NOT_OF_THE_VALUE:
+            raise
         except Exception as error:
             raise foreign(error, name) from None

@@ -6,13 +6,26 @@ from typing import Any
 
 from tornado_sessions.flashes import TemplateFlashes
 from tornado_sessions.session import Session
+from tornado_sessions.settlement import began_epoch
 from tornado_sessions.xsrf_handler import XsrfHandler
+
+_SWITCHING_PROTOCOLS = 101
 
 
 class PageHandler(XsrfHandler):
     """Gives the session to those in Tornado who ask a handler."""
 
     _visitor_session: Session | None = None
+    _session_settled = False
+
+    def _session_is_confirmed(self, session: Session) -> bool:
+        """Tell whether the store holds what the cookie of *session* would say.
+
+        Before a 101 that is no business of ours, only a login that the handler has saved.
+        """
+        return self._session_settled or (
+            self.get_status() == _SWITCHING_PROTOCOLS and began_epoch(session)
+        )
 
     def _session_found(self, session: Session | None) -> None:
         """Take *session*, if there is one. Who asked for `current_user` was told nobody."""

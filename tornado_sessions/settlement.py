@@ -132,7 +132,7 @@ class Settlement:
         session = plan.session
         self._planner.not_extended(session.handle)
         session.attempts = session.attempts.and_of(plan.changes)
-        if session.cookie_due is CookieDue.SEND and not _began_epoch(session):
+        if session.cookie_due is CookieDue.SEND and not began_epoch(session):
             # Others may have replaced it, and the store cannot be asked. If it is still
             # good, another answer will carry it.
             session.cookie_due = CookieDue.KEEP
@@ -274,7 +274,7 @@ class Settlement:
         await self.perform(self._planner.plan(plan.session))
 
 
-def _began_epoch(session: Session) -> bool:
+def began_epoch(session: Session) -> bool:
     """Tell whether the token that is due was made by this very request, or a login in it."""
     first, ticket = session.presented, session.ticket
     if first is None or ticket is None:

@@ -21,7 +21,7 @@ from email.utils import parsedate_to_datetime
 from http.cookies import Morsel, SimpleCookie
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
@@ -46,8 +46,7 @@ __all__ = [
 ]
 
 
-_SEE_OTHER = {301, 302, 303}
-"""Statuses for which browsers ask with GET for the page that is named."""
+_MOVED, _SEE_OTHER, _REDIRECTS = {301, 302}, 303, {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 
 
@@ -114,26 +113,30 @@ class SessionClient:
     async def fetch(self, method: str, path: str, **options: Any) -> HTTPResponse:
         """Make any request with the cookies in the jar, and keep those that come.
 
-        Whatever the status, the response is returned. A redirect is followed, with GET, if
-        *options* has ``follow_redirects=True``, at most as often as its ``max_redirects``
-        (5) says.
+        Whatever the status, the response is returned, unless *options* has
+        ``raise_error=True``. With ``follow_redirects=True`` redirects are followed, at most
+        as often as ``max_redirects`` (5) says, and not to another host.
         """
         follow = options.pop("follow_redirects", False)
         left = options.pop("max_redirects", _MOST_REDIRECTS) if follow else 0
+        raising = options.pop("raise_error", False)
         response = await self._fetch(method, path, **options)
-        while left and response.code in _SEE_OTHER:
+        while left and (place := _elsewhere(response)):
             left -= 1
-            place = urljoin(response.effective_url, response.headers["Location"])
-            for name in ("body", "body_producer"):
-                options.pop(name, None)
-            response = await self._fetch("GET", place, **options)
+            asks_anew = response.code == _SEE_OTHER and method != "HEAD"
+            if asks_anew or (response.code in _MOVED and method == "POST"):
+                method = "GET"
+                options.pop("body", None)
+            response = await self._fetch(method, place, **options)
+        if raising:
+            response.rethrow()
         return response
 
     async def _fetch(self, method: str, path: str, **options: Any) -> HTTPResponse:
         headers = HTTPHeaders(options.pop("headers", None) or {})
         if self.cookies:
             headers.setdefault("Cookie", self.cookie)
-        options = {"raise_error": False, **options, "follow_redirects": False}
+        options |= {"raise_error": False, "follow_redirects": False}
         url = urljoin(self.url, path)
         response = await self._http.fetch(
             url, method=method, headers=headers, **options
@@ -163,6 +166,15 @@ class SessionClient:
             self.cookies.pop(morsel.key, None)
         else:
             self.cookies[morsel.key] = morsel.coded_value
+
+
+def _elsewhere(response: HTTPResponse) -> str | None:
+    """Return where a redirect leads, unless that is another host."""
+    location = response.headers.get("Location")
+    if location is None or response.code not in _REDIRECTS:
+        return None
+    here, place = response.effective_url, urljoin(response.effective_url, location)
+    return place if urlsplit(place).netloc == urlsplit(here).netloc else None
 
 
 async def prepare_session(

@@ -22,6 +22,8 @@ begins so, hence no codec takes one for the other."""
 _NO_KEYS = "the stored value is encrypted, but session_encryption_keys is not set"
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 """Types whose values cannot change in place."""
+NOT_OF_THE_VALUE = (ImportError, MemoryError, NameError, OSError, RecursionError)
+"""What a codec raises for reasons of its own: no session may be deleted for that."""
 _SET, REMOVED = True, False
 """What is to become of a name that the application assigned or deleted."""
 
@@ -203,6 +205,8 @@ class Values:
             if raw.startswith(ENCRYPTED):
                 raise named(CodecError(_NO_KEYS), name) from error
             raise named(error, name) from error
+        except NOT_OF_THE_VALUE:
+            raise
         except Exception as error:
             raise foreign(error, name) from None
 

@@ -86,7 +86,7 @@ class SessionMixin(PageHandler):
             session = await self._session_load()
             self._session_ready = True
             if self._visitor_session is None:  # else somebody else was faster
-                self._visitor_session = session
+                self._session_found(session)
         return self.session
 
     async def save_session(self) -> None:
@@ -340,7 +340,7 @@ class SessionMixin(PageHandler):
         session = self._visitor_session
         if session is None or session.cookie_due is CookieDue.KEEP:
             return
-        if not self._session_settled and self.get_status() != 101:
+        if not self._session_is_confirmed(session):
             return
         try:
             CookieCarrier.of(self.application).put(self, session)

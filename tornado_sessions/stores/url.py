@@ -54,8 +54,8 @@ def store_from_url(url: str) -> Store:
         ConfigurationError: The scheme is unknown or the rest makes no sense.
     """
     parts = _parts(url)
-    slashes = parts.scheme == "file" or "://" in str(url)  # file:/dir is RFC 8089
-    if parts.scheme not in _SCHEMES or not slashes:
+    start = parts.scheme + (":" if parts.scheme == "file" else "://")  # RFC 8089
+    if parts.scheme not in _SCHEMES or not url.lower().startswith(start):
         raise ConfigurationError(
             f"session_store is {safe_url(url)}; use a Store or a URL such as {_EXAMPLES}"
         )
