@@ -35,6 +35,17 @@ def request_with(visitor, path="/"):
     return f"GET {path} HTTP/1.1\r\nHost: h\r\nCookie: session={visitor.cookie}\r\n"
 
 
+async def left(site, call, request):
+    """Send *request*, hang up while that call of the store is under way, and let it end."""
+    gate = site.store.park(call)
+    _, writer = await site.connect()
+    writer.write(request.encode())
+    await gate.arrival()
+    writer.transport.abort()
+    await closing(site)
+    gate.open()
+
+
 @on_waiting_stores
 async def test_a_client_that_leaves_during_the_load(make_store):
     """T1, T5: the handler hears of it once it has begun, as it would without a session."""
@@ -43,13 +54,7 @@ async def test_a_client_that_leaves_during_the_load(make_store):
     async with serving(routes, make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        gate = site.store.park("load")
-        _, writer = await site.connect()
-        writer.write(request_with(visitor, "/poll").encode() + b"\r\n")
-        await gate.arrival()
-        writer.transport.abort()
-        await closing(site)
-        gate.open()
+        await left(site, "load", request_with(visitor, "/poll") + "\r\n")
         await until(lambda: len(noted) == 3)
         assert noted == ["waits", "hears", "over"]
 
@@ -78,13 +83,7 @@ async def test_a_client_that_leaves_after_finish(make_store):
     async with serving(routes, make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        gate = site.store.park("commit")
-        _, writer = await site.connect()
-        writer.write(request_with(visitor, "/end").encode() + b"\r\n")
-        await gate.arrival()
-        writer.transport.abort()
-        await closing(site)
-        gate.open()
+        await left(site, "commit", request_with(visitor, "/end") + "\r\n")
         await until(lambda: noted)
         assert noted == ["over"]
         assert await stored(site) == 7
@@ -115,13 +114,7 @@ async def test_a_socket_whose_client_leaves_before_it_is_open(make_store, phase)
     async with serving([("/ws", Socket), ("/", Counter)], make_store()) as site:
         visitor = site.visitor()
         await visitor.post()
-        gate = site.store.park(phase)
-        _, writer = await site.connect()
-        writer.write((request_with(visitor, "/ws") + UPGRADE).encode())
-        await gate.arrival()
-        writer.transport.abort()
-        await closing(site)
-        gate.open()
+        await left(site, phase, request_with(visitor, "/ws") + UPGRADE)
         await until(lambda: len(noted) == 2)
         assert noted == ["open", "close"]
 

@@ -57,6 +57,19 @@ def hurried(monkeypatch):
     monkeypatch.setattr(file_locks, "PATIENCE", 0.05)
 
 
+@pytest.fixture
+def waits(monkeypatch):
+    """Is set as soon as somebody tries to take a lock."""
+    tried, taken = threading.Event(), file_locks._taken
+
+    def take(handle):
+        tried.set()
+        return taken(handle)
+
+    monkeypatch.setattr(file_locks, "_taken", take)
+    return tried
+
+
 async def bounded(call):
     return await asyncio.wait_for(call, BOUND)
 
@@ -105,15 +118,8 @@ async def test_nobody_waits_again_for_what_was_waited_for_in_vain(
     assert await bounded(waits) == [APPLIED]
 
 
-async def test_a_store_closes_while_a_lock_is_held(store, root, hurried, monkeypatch):
+async def test_a_store_closes_while_a_lock_is_held(store, root, hurried, waits):
     """F4: closing waits for what has begun, which has an end."""
-    waits, taken = threading.Event(), file_locks._taken
-
-    def tried(handle):
-        waits.set()
-        return taken(handle)
-
-    monkeypatch.setattr(file_locks, "_taken", tried)
     with held(root, "a"):
         change = asyncio.ensure_future(store.commit([Apply("a", set=CHANGE)]))
         assert await asyncio.to_thread(waits.wait, BOUND)
@@ -151,15 +157,8 @@ def test_a_copy_of_the_descriptor_keeps_no_lock(tmp_path, monkeypatch):
             os.close(copy)
 
 
-async def test_what_was_given_up_begins_no_more(store, root, monkeypatch):
+async def test_what_was_given_up_begins_no_more(store, root, waits):
     """C1, F1: a change that waits for a lock when its time is over is not carried out."""
-    waits, taken = threading.Event(), file_locks._taken
-
-    def tried(handle):
-        waits.set()
-        return taken(handle)
-
-    monkeypatch.setattr(file_locks, "_taken", tried)
     with held(root, "a"):
         change = asyncio.ensure_future(store.commit([Apply("a", set=CHANGE)]))
         assert await asyncio.to_thread(waits.wait, BOUND)

@@ -200,7 +200,7 @@ class RecordConformance(StoreCase):
         loaded = await self.store.load(handles)
         self.assertEqual([getattr(one, "handle", None) for one in loaded], handles)
         meta = {"principal": "everybody"}
-        await self._do(*[Apply(one, meta=meta, principal=None) for one in handles])
+        await self._do(*[Apply(one, meta=meta) for one in handles])
         self.assertEqual(await self._found("everybody"), sorted(handles))
         self.assertEqual(await self.store.count(), 300)
 

@@ -324,9 +324,8 @@ class SessionMixin(PageHandler):
 
     def _session_conclude(self) -> None:
         """Tell about changes that came after the commit, once all has been done."""
-        settled = (
-            self._session_settled and self._auto_finish
-        )  # else it may yet be saved
+        # One that does not finish by itself may yet save.
+        settled = self._session_settled and self._auto_finish
         if (settled or self._finished) and self._session_is_late():
             self._session_reported = True
             self._session_report(ResponseStarted(LATE))
