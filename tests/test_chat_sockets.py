@@ -223,6 +223,17 @@ async def test_strangers_get_no_socket(guest):
         assert await (await guest().connect(path)).closed() == (1008, "anonymous")
 
 
+async def test_a_page_that_comes_back_as_somebody_else(ada, guest):
+    """C6: what it has yet to send goes out under no other name than its own."""
+    ben = await guest().log_in("Ben")
+    for path in ("/live/room", "/live/devices"):
+        socket = await ben.connect(f"{path}?as=Ada")
+        assert await socket.closed() == (1008, "anonymous")
+    talk = await ada.connect("/live/room?as=Ada")
+    await talk.send(enter=1)
+    await talk.people("Ada")
+
+
 async def test_other_sites_get_no_socket(ada):
     """A page of another site cannot open a socket with the visitor's cookie."""
     with pytest.raises(HTTPClientError) as refusal:

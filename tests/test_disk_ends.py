@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -580,3 +581,18 @@ def test_what_was_seen_is_forgotten(notes, wall):
     wall.advance(RETENTION + 1)
     notes._prune()
     assert notes.news(place).place.names == frozenset()
+
+
+def test_old_notes_are_removed_some_at_a_time(tmp_path, wall, monkeypatch):
+    """W2, F1: whoever ends a session holds a lock meanwhile; the next one goes on."""
+    monkeypatch.setattr(file_ends, "AT_ONCE", 3)
+    notes = EndNotes(tmp_path, lambda handle: False)
+    for number in range(7):
+        notes.settle(notes.begin(f"h{number}", "destroyed"), ended=True)
+    wall.advance(RETENTION + 1)
+    notes._prune_at = -math.inf
+    left = []
+    for number in range(3):
+        notes.settle(notes.begin(f"more {number}", "destroyed"), ended=True)
+        left.append(len([*tmp_path.iterdir()]))
+    assert left == [5, 3, 3]

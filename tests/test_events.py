@@ -103,3 +103,13 @@ async def test_a_failing_subscriber_does_not_fail_the_commit():
         session["n"] = 1
         await manager.commit(session)
         assert (await manager.load([session.ticket]))["n"] == 1
+
+
+async def test_each_subscription_ends_by_itself():
+    """Though it is of the same function: what was ended twice ends no other."""
+    events, told = Events(), []
+    first, _second = events.subscribe(told.append), events.subscribe(told.append)
+    first()
+    first()
+    events.emit("created", "handle")
+    assert len(told) == 1

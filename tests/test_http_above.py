@@ -7,7 +7,7 @@ from tornado.web import RequestHandler, authenticated
 from tornado.websocket import WebSocketHandler
 
 from httpkit import Counter, Page, serving, stored
-from httpkit_stores import Gate, on_every_store, soon
+from httpkit_stores import Gate, on_every_store, soon, until
 from tornado_sessions import SessionMixin
 
 HANDSHAKE = (
@@ -41,6 +41,39 @@ async def test_the_finish_of_a_base_class(make_store):
         assert (await visitor.fetch(method="DELETE")).body == b'{"data": [0]}'
         for number in (1, 2):
             assert (await visitor.get()).body == b'{"data": [%d]}' % number
+
+
+class ReturnsNothing(RequestHandler):
+    """A base class from when these returned nothing; Tornado ignores what they return."""
+
+    def finish(self, chunk=None):
+        super().finish(chunk)
+
+    def flush(self, include_footers=False):
+        super().flush(include_footers)
+
+
+class OfOldBase(SessionMixin, ReturnsNothing):
+    def post(self):
+        self.session["n"] = self.session.get("n", 0) + 1
+
+    async def get(self):
+        self.session["n"] = self.session.get("n", 0) + 1
+        self.write("one ")
+        self.flush()
+        await until(lambda: self._headers_written)
+        self.write("two")
+
+
+@on_every_store
+async def test_a_base_class_that_returns_nothing(make_store, caplog):
+    """T5: its response is whole, and nothing is logged."""
+    async with serving(OfOldBase, make_store()) as site:
+        visitor = site.visitor()
+        assert (await visitor.post()).code == 200
+        assert (await visitor.get()).body == b"one two"
+        assert await stored(site) == 2
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 class Greets(Page):

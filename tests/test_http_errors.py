@@ -1,10 +1,14 @@
 """Errors of the application: what is kept, what the error page may do, no hang."""
 
+import asyncio
+from typing import ClassVar
+
 import pytest
 from tornado.web import HTTPError
 
 from httpkit import Counter, Page, serving, session_cookies
-from httpkit_stores import on_every_store, until
+from httpkit_stores import on_every_store, on_waiting_stores, soon, until
+from tornado_sessions.stores.base import Delete
 
 
 class Crash(Page):
@@ -234,3 +238,56 @@ async def test_an_error_after_an_unawaited_flush_is_a_500():
     assert answer.code == 500
     assert b"half" not in answer.body
     assert site.access == [(500, "/")]
+
+
+class Carts(Page):
+    """Says in the page of an error what is in the session."""
+
+    shown: ClassVar[list[object]]
+
+    def put(self):
+        self.session["cart"] = ["tea"]
+
+    async def post(self):
+        self.session["cart"] = ["milk"]
+        self.session.flash("Saved")
+        self.redirect("/")
+        if self.get_argument("stays", ""):
+            await until(lambda: self.session.ended)
+            self.show()
+
+    def write_error(self, status_code, **kwargs):
+        self.show()
+        self.finish()
+
+    def show(self):
+        self.shown.append((self.session["cart"], len(self.session.flashes())))
+
+
+@on_every_store
+async def test_the_page_of_an_error_shows_what_is_stored(make_store):
+    """T3: neither a value nor a flash message of what was not saved."""
+    handler = type("Carts", (Carts,), {"shown": []})
+    async with serving(handler, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.fetch("/", method="PUT", body=b"")
+        site.store.failing = {"commit"}
+        assert (await visitor.post()).code == 503
+        assert handler.shown == [(["tea"], 0)]
+
+
+@on_waiting_stores
+async def test_who_goes_on_after_the_end_sees_what_was_stored(make_store):
+    """C3: not what came too late to be."""
+    handler = type("Carts", (Carts,), {"shown": []})
+    async with serving(handler, make_store()) as site:
+        visitor = site.visitor()
+        await visitor.fetch("/", method="PUT", body=b"")
+        gate = site.store.park("commit")
+        posted = asyncio.ensure_future(visitor.post("/?stays=1"))
+        await gate.arrival()
+        await site.store.inner.commit([Delete((await site.record()).handle)])
+        gate.open()
+        assert (await soon(posted)).code == 302
+        await until(lambda: handler.shown)
+        assert handler.shown == [(["tea"], 0)]

@@ -5,11 +5,16 @@ import asyncio
 import pytest
 from tornado.web import Application, RequestHandler
 
-from httpkit import serving
+from httpkit import Acts, serving, session_cookies
 from httpkit_stores import AsyncStore, FakeClock
-from tornado_sessions import ConfigurationError, SessionManager, SessionMixin
+from tornado_sessions import (
+    ConfigurationError,
+    SessionManager,
+    SessionMixin,
+    StoreError,
+)
 from tornado_sessions.cookie import Ticket
-from tornado_sessions.stores.base import Apply, Outcome
+from tornado_sessions.stores.base import Apply, Create, Outcome
 from tornado_sessions.stores.memory import MemoryStore
 
 DAY = 86400.0
@@ -270,6 +275,65 @@ async def test_what_follows_a_redirect_harms_nothing(make, known, act, caplog):
         # While a new session is being stored, there is nothing to destroy yet.
         early = act == "destroy" and not known and make is AsyncStore
         assert ("ResponseStarted" in caplog.text) == (act != "save" and not early)
+
+
+async def test_how_long_the_cookie_lives_is_decided_by_the_record():
+    """K3, T4: `persistent` that is set after the response makes no cookie that stays."""
+
+    class Persists(SessionMixin, RequestHandler):
+        def get(self):
+            self.session.login("ada")
+            self.redirect("/")
+            self.session.persistent = True
+
+    async with serving(Persists, AsyncStore()) as site:
+        (cookie,) = session_cookies(await site.visitor().get())
+        assert (cookie["max-age"], cookie["expires"]) == ("", "")
+        (record,) = [record async for record in site.store.iterate()]
+        assert record.meta.persistent is None
+
+
+async def test_a_request_from_before_a_login_ends_no_other_session(manager):
+    """C6: it writes nothing, be the cookie beside it of a record that nobody can read."""
+    planted, broken = await begun(manager), await begun(manager)
+    session = await loaded(manager, planted)
+    session.login("ada")
+    await session.save()
+    manager.store.unreadable.add(broken.handle)
+    manager.store.forget()
+    outdated = await manager.load([broken, planted])
+    outdated["x"] = 1
+    await manager.commit(outdated)
+    assert (outdated.cookie_due.value, manager.store.changes) == ("keep", [])
+
+
+class Halfway(AsyncStore):
+    """Ends sessions, and can begin none."""
+
+    full = False
+
+    async def commit(self, changes):
+        done = await super().commit([c for c in changes if not self._fails(c)])
+        rest = iter(done)
+        full = StoreError("no room")
+        return [full if self._fails(change) else next(rest) for change in changes]
+
+    def _fails(self, change):
+        return self.full and isinstance(change, Create)
+
+
+async def test_a_logout_stands_though_the_next_session_cannot_begin():
+    """K4, T3: it is told of, and the cookie is cleared; the answer is a 503."""
+    async with serving(Acts, Halfway()) as site:
+        visitor = site.visitor()
+        await visitor.get("/?set=k:1")
+        site.store.full = True
+        answer = await visitor.get("/?destroy=1&set=note:bye")
+        assert answer.code == 503
+        assert ("ended", "destroyed") in site.kinds
+        assert await site.records() == []
+        (cookie,) = session_cookies(answer)
+        assert cookie.value == ""
 
 
 class Streams(SessionMixin, RequestHandler):

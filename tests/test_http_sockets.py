@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import pytest
+import tornado.web
 from tornado.httpclient import HTTPClientError
 
 from httpkit import (
@@ -16,6 +18,7 @@ from httpkit import (
 )
 from httpkit_stores import (
     AsyncStore,
+    FakeClock,
     Gate,
     on_both_paths,
     on_every_store,
@@ -24,7 +27,7 @@ from httpkit_stores import (
     until,
 )
 from socketkit import Socket, a_socket, connect, routes
-from tornado_sessions import SessionManager, StoreError
+from tornado_sessions import ResponseStarted, SessionManager, StoreError, verified
 
 
 class Greeter(Socket):
@@ -311,6 +314,154 @@ async def test_messages_of_a_socket_from_before_a_login_extend_nothing():
         await socket.say("who")
         await until(lambda: ("dropped", "earlier epoch") in site.kinds)
         assert (await site.record()).meta.expires_at == expires_at
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time for the store, and for those who sign cookies and look how old they are."""
+    clock = FakeClock()
+    for module in (verified, tornado.web):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=clock))
+    return clock
+
+
+TOUCHING = {"session_idle_timeout": 1000, "session_touch_on_message": True}
+
+
+async def extended(site, socket):
+    """Have a message extend the session."""
+    site.store.forget()
+    await socket.say("who")
+    await until(lambda: site.store.changes)
+    site.store.forget()
+
+
+@on_both_paths
+async def test_a_persistent_cookie_follows_what_a_socket_extended(make_store, clock):
+    """K3, E2: it would end under a user who chats, so the next request sends it again."""
+    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
+    async with serving(routes(a_socket()), store, **settings) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        clock.advance(40)
+        assert session_cookies(await visitor.get("/acts?touch=k")) == []
+        for _ in range(3):
+            clock.advance(100)
+            await extended(site, socket)
+            other = visitor.twin()
+            (cookie,) = session_cookies(await visitor.get("/acts?touch=k"))
+            assert cookie["max-age"] == "1000"
+            # Those who ask with the old one at the same time write nothing.
+            site.store.forget()
+            assert session_cookies(await other.get("/acts?touch=k")) == []
+            assert site.store.changes == []
+            clock.advance(49)
+            assert session_cookies(await visitor.get("/acts?touch=k")) == []
+
+
+@on_both_paths
+async def test_a_socket_sends_no_cookie_and_uses_up_none(make_store, clock):
+    """K3: its own save() leaves the cookie to the next request."""
+    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
+    async with serving(routes(a_socket()), store, **settings) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        clock.advance(45)
+        socket = await connect(visitor)
+        clock.advance(55)
+        await extended(site, socket)
+        assert await socket.say("save") is None
+        assert site.store.changes == []
+        assert session_cookies(await visitor.get("/acts?touch=k")) != []
+
+
+@on_every_store
+async def test_parallel_requests_send_an_old_cookie_once(make_store, clock):
+    """E3, K3: the first to end extends the session for all who came with the same one."""
+    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
+    async with serving(routes(a_socket()), store, **settings) as site:
+        visitor = site.visitor()
+        for path in ("/acts?touch=k", "/acts?set=k:w"):
+            await visitor.get("/acts?set=k:v")
+            twins = [visitor.twin() for _ in range(3)]
+            clock.advance(400)
+            site.store.forget()
+            await visitor.get(path)
+            for twin in twins:
+                assert session_cookies(await twin.get("/acts?touch=k")) == []
+            assert len(site.store.changes) == 1
+
+
+@on_both_paths
+async def test_a_plain_cookie_need_not_follow(make_store, clock):
+    """K3, P7: what ends with the browser is sent once, however old it is."""
+    async with serving(routes(a_socket()), make_store(clock=clock), **TOUCHING) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        socket = await connect(visitor)
+        clock.advance(100)
+        await extended(site, socket)
+        assert session_cookies(await visitor.get("/acts?touch=k")) == []
+        assert site.store.changes == []
+
+
+@pytest.mark.parametrize("why", ["plain http", "before a login"])
+@on_both_paths
+async def test_a_handshake_whose_changes_are_left_out(make_store, why):
+    """K5, C6, T7: as with a page, what is not stored on purpose is no error."""
+    settings = {"session_secure": True} if why == "plain http" else {}
+    async with serving(routes(Greeter), make_store(), **settings) as site:
+        visitor = site.visitor()
+        if not settings:
+            await visitor.get("/acts?set=k:v")
+            await visitor.twin().get("/acts?login=alice")
+        socket = await connect(visitor, "/ws?set=1")
+        assert await socket.say("who") is None
+        assert "set" not in {
+            name for one in await site.records() for name in one.values
+        }
+
+
+@on_both_paths
+@pytest.mark.parametrize("what", ["login bob", "renew"])
+async def test_no_login_in_open(make_store, what):
+    """W3: the handshake is answered by then; saving goes on to work."""
+    errors = []
+
+    class Early(Socket):
+        def open(self):
+            try:
+                if what == "renew":
+                    self.session.regenerate_id()
+                else:
+                    self.session.login("bob")
+            except ResponseStarted as error:
+                errors.append(str(error))
+
+    async with serving(routes(Early), make_store()) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?login=alice")
+        socket = await connect(visitor)
+        assert await socket.say("who") == "alice"
+        assert "ordinary request" in errors[0]
+        await socket.say("set k v")
+        assert await socket.say("save") is None
+
+
+async def test_saving_after_reading_again_beside_a_login():
+    """C6: what a socket from before a login saves is dropped, long after it as well."""
+    async with serving(routes(a_socket())) as site:
+        clock = site.store.clock = Later(site.store.clock)
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:before")
+        socket = await connect(visitor)
+        await visitor.get("/acts?login=alice")
+        await socket.say("refresh")
+        clock.seconds += 120
+        await socket.say("set k overwritten")
+        assert await socket.say("save") is None
+        assert (await visitor.get("/acts?touch=k")).body == b'{"k": "before"}'
 
 
 async def test_messages_do_not_count_by_default():

@@ -157,6 +157,48 @@ async def test_reading_after_finish_is_no_change(make_store, caplog):
     assert not is_late(caplog)
 
 
+@on_waiting_stores
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("saves", [True, False])
+async def test_reading_after_finish_while_the_store_is_busy(
+    make_store, known, saves, caplog
+):
+    """T5, C1: it shows what this request has changed, and a save() undoes nothing of it."""
+    seen, over = [], []
+
+    class Adds(Page):
+        def put(self):
+            self.session.update(cart=["tea"], gone=1)
+
+        async def post(self):
+            self.session.setdefault("cart", ["tea"]).append("milk")
+            self.session.pop("gone", None)
+            self.redirect("/")
+            seen.append((list(self.session["cart"]), "gone" in self.session))
+            if saves:
+                self.session["mailed"] = True
+                await self.save_session()
+            over.append(True)
+
+    async with serving(Adds, make_store()) as site:
+        visitor = site.visitor()
+        if known:
+            await visitor.fetch("/", method="PUT", body=b"")
+        gate = site.store.park("commit")
+        posted = asyncio.ensure_future(visitor.post())
+        await gate.arrival()
+        await until(lambda: seen)
+        gate.open()
+        assert (await soon(posted)).code == 302
+        await until(lambda: over)
+        decode = site.manager.config.codec.decode
+        values = {name: decode(raw) for name, raw in (await site.values()).items()}
+        assert values.pop("mailed", False) == saves
+        assert values == {"cart": ["tea", "milk"]}
+        assert seen == [(["tea", "milk"], False)]
+    assert not is_late(caplog)
+
+
 async def test_the_answer_does_not_wait_for_work_after_finish():
     """T5: the visitor has the whole answer while the handler is still busy."""
     gate = Gate()

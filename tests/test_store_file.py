@@ -19,6 +19,7 @@ from tornado_sessions.stores import file_records
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.file import FileStore
 from tornado_sessions.stores.file_format import MAGIC
+from tornado_sessions.stores.sqlite import SQLiteStore
 from tornado_sessions.testing import FakeClock, StoreConformance
 
 APPLIED = Outcome.APPLIED
@@ -306,3 +307,33 @@ async def test_the_first_reads_of_a_process(store, tmp_path, time):
     assert (
         subprocess.run(command, cwd=tmp_path, check=False, timeout=60).returncode == 0
     )
+
+
+async def test_a_clock_that_is_set_back_hides_nobody(tmp_path):
+    """R4: who is looked for while the clock is ahead is found again afterwards."""
+    clock = FakeClock()
+    async with FileStore(tmp_path, clock=clock) as store:
+        await store.commit([create("h", principal="alice")])
+        clock.advance(5000)
+        assert await store.find("alice") == []
+        clock.advance(-5000)
+        assert [record.handle for record in await store.find("alice")] == ["h"]
+        clock.advance(5000)
+        assert await store.sweep(10) == 1
+        assert not any((tmp_path / "tornado_sessions" / "principals").iterdir())
+
+
+@pytest.mark.parametrize("kind", [FileStore, SQLiteStore])
+async def test_a_relative_path_stays_where_it_was(kind, tmp_path, monkeypatch):
+    """R5: a process that changes its directory keeps its sessions."""
+    monkeypatch.chdir(tmp_path)
+    early, late = kind("early"), kind("late")
+    await early.commit([create("h")])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    await late.commit([create("h")])
+    for store in (early, late):
+        assert await store.load(["h"]) != [None]
+        await store.close()
+    assert {"early", "late"} <= {path.name for path in tmp_path.iterdir()}
+    assert not any((tmp_path / "elsewhere").iterdir())

@@ -1,10 +1,12 @@
 """MemoryStore, against the contract and against its own bookkeeping."""
 
 import asyncio
+import math
 import random
 from unittest import IsolatedAsyncioTestCase
 
-from tornado_sessions.stores.base import Apply, Create, Delete, Meta
+from tornado_sessions.errors import StoreError
+from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.memory import MemoryStore
 from tornado_sessions.testing import FakeClock, StoreConformance
 
@@ -114,3 +116,18 @@ async def test_a_long_listing_lets_others_have_a_turn():
     task.cancel()
     at_a_time = max(map(seen.count, set(seen)))
     assert (len(seen), at_a_time <= 256) == (10_000, True)
+
+
+async def test_unusable_changes_harm_nobody():
+    """R1: each is an error in its place; the others are done, and nothing is left over."""
+    clock = FakeClock(1e9)
+    store = MemoryStore(clock=clock)
+    never = [create(clock, f"never {end}", end) for end in (math.nan, math.inf)]
+    await store.commit([create(clock, "there", 600, "alice")])
+    unknown = Apply(handle="there", meta={"bogus": 1})
+    no_dict = Create("no dict", create(clock, "no dict", 600).meta, None)
+    batch = [unknown, *never, no_dict, create(clock, "other", 600, "bob")]
+    *failed, applied = await store.commit(batch)
+    assert {type(one) for one in failed} == {StoreError}
+    assert (applied, await store.count()) == (Outcome.APPLIED, 2)
+    check_bookkeeping(store)

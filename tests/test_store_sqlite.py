@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from unittest import IsolatedAsyncioTestCase
 
+import msgspec
 import pytest
 
 from diskkit import foreign_folder, tiny_disk
@@ -145,7 +147,7 @@ async def test_a_principal_with_very_many_sessions(store):
     )
     if sys.version_info >= (3, 11):  # as low as some systems have it
         limit = sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER
-        await store._pair.read(lambda db: db.setlimit(limit, 1000))
+        await store._pair.read(lambda db: db.setlimit(limit, 999))
     found = await store.find("busy")
     assert len(found) == 2500
     assert {len(record.values) for record in found} == {1}
@@ -271,6 +273,55 @@ async def test_a_corrupt_page(store, path):
     with pytest.raises(StoreError, match="restore it") as info:
         await store.load(["h"])
     assert isinstance(info.value.__cause__, sqlite3.DatabaseError)
+
+
+async def test_a_damaged_file_can_be_moved_away(store, path):
+    """F3: as the error says, and nobody has to restart the server."""
+    await store.commit([create(f"h{number}", 3000) for number in range(100)])
+    await store.close()
+    await store.open()
+    raw = bytearray(path.read_bytes())
+    raw[4096:] = os.urandom(len(raw) - 4096)
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="move it away"):
+        await store.load(["h"])
+    for file in path.parent.glob(f"{path.name}*"):
+        file.rename(file.with_name(f"damaged-{file.name}"))
+    assert await store.load(["h"]) == [None]
+    assert await store.commit([create("h")]) == [APPLIED]
+
+
+async def test_what_was_given_up_begins_no_more(store, path):
+    """C1, F1: a change that waits for a lock when its time is over is not carried out."""
+    begun = threading.Event()
+    await store._pair.write(lambda db: db.set_trace_callback(lambda _: begun.set()))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        late = asyncio.ensure_future(store.commit([Apply("h", set={"k": b"late"})]))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+    await store.close()  # which waits for the thread
+    (record,) = await store.load(["h"])
+    assert record.values == {"k": b"v"}
+
+
+async def test_rows_with_damaged_handles_are_swept(path):
+    """R4, F4: once, so that a sweep has an end."""
+    clock = FakeClock()
+    async with SQLiteStore(path, clock=clock) as store:
+        await store.commit([create(f"h{number:03}") for number in range(30)])
+        for table in ("records", "values"):
+            damaged = "CAST(CAST(handle AS BLOB) || x'80' AS TEXT)"
+            run(path, f'UPDATE "tornado_sessions/{table}" SET handle = {damaged}')
+        clock.advance(2000)
+        later = msgspec.structs.replace(create("x").meta, expires_at=clock() + 1000)
+        await store.commit([Create("lives", later, {"k": b"v"})])
+        assert [await store.sweep(20) for _ in range(3)] == [20, 10, 0]
+        for table in ("records", "values"):
+            (counted,) = run(path, f'SELECT COUNT(*) FROM "tornado_sessions/{table}"')
+            assert counted == (1,)
 
 
 async def test_a_missing_directory(tmp_path):

@@ -80,7 +80,9 @@ class Admission:
                     return self._entered(visit, ticket, record)
         await self._reused(outdated, visit)
         session = self._new(visit)
-        session.doomed, session.stale = doomed, stale
+        session.stale = stale
+        if stale is NOT_STALE:  # else this request writes nothing (C6)
+            session.doomed = doomed
         return session
 
     def _new(self, visit: Callable[[], Visit]) -> Session:
@@ -132,6 +134,7 @@ class Admission:
             self.renew(session, record)
         else:
             session.step_aside(record)
+            session.ended |= session.outlives_request  # a socket cannot begin another
 
     def renew(self, session: Session, record: Record) -> None:
         """Have *session* go on as *record*, which was rotated meanwhile or not."""

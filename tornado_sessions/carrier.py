@@ -115,7 +115,7 @@ class CookieCarrier:
             if ticket is None:
                 self.manager.refused(self._why_refused(handler, value, content))
                 return None
-            self._verified.remember(value, secret, ticket)
+            ticket = self._verified.remember(value, secret, ticket)
         newest = settings.get("key_version")
         if newest is not None and isinstance(secret, Mapping):
             key = handler.get_signed_cookie_key_version(self._name, value)
@@ -177,7 +177,9 @@ class CookieCarrier:
 
     def _lifetime(self, session: Session) -> dict[str, Any]:
         """Return what makes the cookie outlive the browser, if it should (K3)."""
-        wanted = session.persistent
+        wanted, record = session.persistent, session.record
+        if record is not None:
+            wanted = record.meta.persistent  # the other may have been set too late
         if not (self._config.persistent if wanted is None else wanted):
             return {}
         ends = session.expires_at

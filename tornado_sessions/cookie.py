@@ -42,6 +42,8 @@ class Ticket(NamedTuple):
     """The cookie was signed with a key that is not the newest."""
     handed_out: bool = False
     """The visitor has yet to present this token."""
+    age: float = 0.0
+    """Seconds since the cookie was signed, as of this request."""
 
     def __repr__(self) -> str:
         return f"Ticket(handle={self.handle!r}, epoch={self.epoch})"

@@ -48,6 +48,20 @@ class Delivery:
         moved = "expires_at" in meta and self.outlives_browser(session)
         return (resign or moved) and not rotates_soon(known, now, self._config)
 
+    def behind(self, session: Session, known: Meta, now: float) -> float:
+        """Return how many seconds a cookie that stays will end too early.
+
+        It follows each extension by a response. By a socket it cannot.
+        """
+        ticket = session.ticket
+        if ticket is None or not self.outlives_browser(session):
+            return 0.0
+        if session.outlives_request or session.visit().started:
+            return 0.0  # none can leave
+        if rotates_soon(known, now, self._config):
+            return 0.0
+        return known.last_seen_at - (now - ticket.age)
+
     def possible(self, visit: Visit) -> bool:
         """Tell whether a new token can be sent; log why not, once.
 

@@ -61,11 +61,12 @@ class Events:
         Returns:
             A function that ends the subscription; calling it again does nothing.
         """
+        subscribed = [callback]
         self._callbacks.append(callback)
 
         def unsubscribe() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            if subscribed:
+                self._callbacks.remove(subscribed.pop())
 
         return unsubscribe
 

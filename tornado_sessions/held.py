@@ -177,7 +177,9 @@ def run_immediately(call: Coroutine[Any, Any, None]) -> None:
     raise RuntimeError("a store with immediate = True must not suspend")
 
 
-def _follow(real: Sent, sent: Sent) -> None:
+def _follow(real: Sent | None, sent: Sent) -> None:
+    if real is None:  # of a base class that returns nothing; Tornado does not mind
+        real = already_sent()
     if real.done():  # as a rule: the socket took it at once
         _copy(sent, real)
     else:

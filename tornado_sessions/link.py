@@ -153,7 +153,8 @@ class StoreLink:
         self, changes: Sequence[Change]
     ) -> Sequence[Outcome | BaseException]:
         """Carry out *changes*; return what became of each, or its error."""
-        await self.open()
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
         if self.store.immediate:
             return await self._within("commit", self.store.commit(changes))
         answers = [self._commits.submit(change) for change in changes]

@@ -8,7 +8,7 @@ say once the store agreed. It does no I/O, so it can run in the middle of ``fini
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,16 +16,16 @@ import msgspec
 from tornado_sessions.config import SessionConfig
 from tornado_sessions.cookie import CookieDue, Ticket
 from tornado_sessions.delivery import Delivery, expected_token
+from tornado_sessions.recent import Recent
 from tornado_sessions.renewal import confirms, new_epoch, rotation, rotation_due
 from tornado_sessions.session import Session
 from tornado_sessions.stores.base import Apply, Change, Create, Meta, Record
 from tornado_sessions.tokens import digest
+from tornado_sessions.values import Values
 
 EXTEND_SHARE = 0.05
 """An extension is written when this share of the idle timeout has passed (E3)."""
 EXTEND_AT_MOST = 3600.0
-MAX_EXTENDED = 4096
-"""Handles to remember as extended; forgetting one costs a write too many."""
 
 _KEEP = CookieDue.KEEP  # to look it up in the Enum costs more
 
@@ -51,12 +51,30 @@ class Plan(msgspec.Struct):
     dropped: bool = False
     """Data were left out on purpose; `muted`: for the request is outdated (C6)."""
     muted: bool = False
+    _shown_before: tuple[Values, Mapping[str, bytes]] | None = None
 
     @property
     def idle(self) -> bool:
         """True if there is nothing to carry out and nothing to tell."""
         quiet = self.due is CookieDue.KEEP and not self.muted
         return quiet and not self.changes
+
+    def anticipate(self) -> None:
+        """Have the session show what the store is about to hold."""
+        stored = self.session.stored
+        self._shown_before = (stored, stored.loaded)
+        for change in self.changes:
+            if isinstance(change, Create):
+                stored.loaded = change.values
+            elif isinstance(change, Apply):
+                stored.loaded = stored.after(change.set, change.unset)
+
+    def withdraw(self) -> None:
+        """Have the session show what it did before: that is not what the store holds."""
+        if self._shown_before is not None:
+            stored, loaded = self._shown_before
+            stored.loaded = loaded
+            stored.close()
 
 
 def _plan_of(session: Session, changes: list[Change]) -> Plan:
@@ -76,8 +94,9 @@ class Planner:
         self._config = config
         self._now = now
         self._delivery = Delivery(config)
-        self._extended: dict[str, float] = {}
         self._extend_after = min(EXTEND_SHARE * config.idle_timeout, EXTEND_AT_MOST)
+        self._extended = Recent(self._extend_after)
+        self._caught_up = Recent(self._extend_after)
         after = config.rotate_after
         # Before that, the token that is sent is the one to stay.
         self._keep_until = math.inf if after is None else after - config.rotate_grace
@@ -126,6 +145,10 @@ class Planner:
             and meta.persistent == session.persistent
             and now - meta.last_seen_at < self._extend_after
             and now - meta.rotated_at < self._keep_until
+            and (
+                ticket.age < self._extend_after
+                or not self._delivery.outlives_browser(session)
+            )
         )
 
     def plan_one(self, session: Session, name: str, raw: bytes) -> tuple[Plan, Apply]:
@@ -232,6 +255,7 @@ class Planner:
         plan.has_data = True
         if self._delivery.outlives_browser(session):
             plan.due = CookieDue.SEND  # its end has moved
+            self._caught_up.is_first(record.handle, now)
             expect = expected_token(session, known, plan.due, meta)
         else:
             expect = known.token if session.outlives_request else None
@@ -258,16 +282,12 @@ class Planner:
         """
         if now - record.meta.last_seen_at < self._extend_after:
             return False
-        if 0 <= now - self._extended.get(record.handle, 0.0) < self._extend_after:
-            return False
-        if len(self._extended) >= MAX_EXTENDED:
-            self._extended.clear()
-        self._extended[record.handle] = now
-        return True
+        return self._extended.is_first(record.handle, now)
 
     def not_extended(self, handle: str) -> None:
         """Take back what `plan` assumed: the store did not carry it out."""
-        self._extended.pop(handle, None)
+        self._extended.forget(handle)
+        self._caught_up.forget(handle)
 
     def _plan_cookie(
         self, plan: Plan, record: Record, meta: dict[str, Any], now: float
@@ -275,7 +295,12 @@ class Planner:
         """Plan which token the cookie carries, and whether it is sent at all."""
         self._renew(plan, record, meta, now)
         if plan.due is CookieDue.KEEP:
-            if not self._delivery.due(plan.session, record.meta, meta, now):
+            due = self._delivery.due(plan.session, record.meta, meta, now)
+            behind = self._delivery.behind(plan.session, record.meta, now)
+            if not due and behind < self._extend_after:
+                return
+            # As with an extension, parallel requests have the same old cookie.
+            if not self._caught_up.is_first(record.handle, now) and not due:
                 return
             plan.due = CookieDue.SEND
         meta.update(self._extension(record.meta, now))  # the cookie says how long

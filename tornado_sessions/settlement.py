@@ -76,11 +76,16 @@ class Settlement:
             plan.session.note_cookie(plan.due, plan.ticket)
             return
         try:
-            outcomes = await self._link.commit(plan.changes)
+            answers = await self._link.attempt(plan.changes)
         except BaseException as error:
             self._failed(plan, error)
             return
-        for change, outcome in zip(plan.changes, outcomes, strict=True):
+        for change, answer in zip(plan.changes, answers, strict=True):
+            try:
+                outcome = outcome_of(answer)
+            except BaseException as error:
+                self._failed(plan, error)  # what came before it stands
+                return
             rest = self._settle(plan, change, outcome)
             if rest is not None:
                 await rest
@@ -137,6 +142,7 @@ class Settlement:
             # good, another answer will carry it.
             session.cookie_due = CookieDue.KEEP
         if plan.has_data or not isinstance(error, StoreError):
+            plan.withdraw()
             raise error
         # What the visitor sees is true anyway, and the next request tries again.
         log.warning("a session was not extended or rotated", exc_info=error)
@@ -221,6 +227,7 @@ class Settlement:
         if plan.session.generation == plan.generation:
             plan.session.ended = True
             plan.session.cookie_due = CookieDue.KEEP
+        plan.withdraw()
         if plan.has_data:
             log.info("session %s ended; a change was dropped", plan.session.handle)
             self._events.emit("dropped", plan.session.handle, "ended meanwhile")

@@ -25,8 +25,7 @@ _CONTENT = slice(-129, -65)
 
 
 class _Known(NamedTuple):
-    ends: float
-    """When the value is too old, by the time that it was signed."""
+    signed_at: int
     epoch: int
 
 
@@ -55,21 +54,25 @@ class VerifiedCookies:
             if known is None:
                 return None
             self._remember(name, known)
-        if known.ends < time.time():
+        age = time.time() - known.signed_at
+        if age > self._max_age:
             return None
         text = a2b_base64(value[_CONTENT]).decode()
-        return Ticket(text[:22], text[22:44], known.epoch)
+        return Ticket(text[:22], text[22:44], known.epoch, age=age)
 
-    def remember(self, value: str, secret: object, ticket: Ticket) -> None:
-        """Have *value* known: Tornado has verified it with *secret*, and it says that."""
+    def remember(self, value: str, secret: object, ticket: Ticket) -> Ticket:
+        """Have *value* known: Tornado has verified it with *secret*, and it says that.
+
+        Returns:
+            The ticket, and how old it is.
+        """
         if secret != self._secret:
             self._secret = dict(secret) if isinstance(secret, Mapping) else secret
             self._recent, self._before = {}, {}
         # 2|1:0|10:1700000000|7:session|64:content|signature
         signed_at = int(value.split("|", 3)[2][3:])
-        self._remember(
-            self._hash(value), _Known(signed_at + self._max_age, ticket.epoch)
-        )
+        self._remember(self._hash(value), _Known(signed_at, ticket.epoch))
+        return ticket._replace(age=time.time() - signed_at)
 
     def _hash(self, value: str) -> bytes:
         return blake2b(value.encode(), digest_size=16, key=self._key).digest()

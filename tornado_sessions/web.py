@@ -236,6 +236,8 @@ class SessionMixin(PageHandler):
         if plan.changes and not manager.store.immediate:
             self._session_held = HeldResponse()
             session.held = self._session_held.out
+            if finishing:
+                plan.anticipate()  # for who reads on, whose changes are in the plan
             manager.perform_soon(plan, self._session_answered)
             return
         if not plan.idle:

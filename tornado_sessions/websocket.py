@@ -125,6 +125,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
             await self.session_manager.commit(session)
         finally:
             departure.tell()
+        self._session_left_out = session.modified  # on purpose, if it was not stored
         known = {watcher.handle for watcher in self._session_watchers}
         if session.record is not None and session.handle not in known:
             # A login had to begin another session; its end may have been missed.
@@ -140,6 +141,7 @@ class WebSocketSessionMixin(SessionMixin, WebSocketHandler):
             raise ResponseStarted(_LATE)
         self._session_is_open = True
         if self._visitor_session is not None:
+            self._visitor_session.outlives_request = True
             # Tornado calls open() without a pause, so that comes first.
             asyncio.get_running_loop().call_soon(self._session_opened)
         return super().finish(chunk)

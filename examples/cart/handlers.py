@@ -21,7 +21,8 @@ class Shop(Page):
     def get(self) -> None:
         # The session begins with the first page, not with the first item:
         # two tabs that add their first item at once must share one session.
-        self.session.setdefault("cart", {})
+        if self.session.is_new:
+            self.session["cart"] = {}
         self.render("shop.html", products=PRODUCTS.values())
 
 

@@ -33,8 +33,14 @@ class Socket(InChat, WebSocketSessionMixin, WebSocketHandler):
     unsent = 0
 
     def open(self) -> None:
-        """Go on with somebody who is logged in, as which they stay until the end."""
+        """Go on with somebody who is logged in, as which they stay until the end.
+
+        A page that lost its connection says whose it is: somebody else may have logged in
+        meanwhile, in another tab, and must not say what the page has yet to send.
+        """
         self.name = self.session.principal
+        if self.get_query_argument("as", self.name, strip=False) != self.name:
+            self.name = None
         if self.name is None:
             self.close(NOT_ALLOWED, "anonymous")
 

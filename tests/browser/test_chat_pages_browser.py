@@ -215,3 +215,47 @@ async def test_ended_while_the_server_was_away(visit, chat):
     await ada.locator("#ended[open]").wait_for()
     assert await ada.inner_text("#ended-reason") == "1008 anonymous"
     assert await ada.locator("main").count() == 0
+
+
+async def test_a_low_screen(visit):
+    """What one writes with can be scrolled to where there is no room for all of it."""
+    ada = await visit(320)
+    await log_in(ada, "Ada")
+    assert await ada.evaluate("document.body.offsetHeight") == 844
+    await ada.set_viewport_size({"width": 320, "height": 256})
+    await ada.mouse.move(150, 20)  # not where the talk itself would scroll
+    await ada.mouse.wheel(0, 1000)
+    await ada.wait_for_function("""() => {
+      const { top, bottom } = document.getElementById("say").getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    }""")
+
+
+async def test_the_notice_of_the_end_leads_to_the_log_in(visit):
+    """Escape leaves it where it is, and if the browser insists, there is a way on."""
+    ada, phone = await visit(), await visit()
+    await log_in(ada, "Ada")
+    await log_in(phone, "Ada")
+    await phone.goto("/devices")
+    await phone.get_by_role("button", name="Log out all others").click()
+    await ada.locator("#ended[open]").wait_for()
+    await ada.evaluate("document.getElementById('ended').close()")
+    await ada.get_by_role("heading", name="Come aboard").wait_for()
+
+
+async def test_somebody_else_in_another_tab(visit):
+    """A page that comes back after another log-in says nothing under that name (C6)."""
+    ada, ben = await visit(), await visit()
+    await log_in(ada, "Ada")
+    await log_in(ben, "Ben")
+    await ada.context.set_offline(True)
+    await ada.locator("[data-connection=lost]").wait_for()
+    await ada.locator("#text").fill("for Ada's friends")
+    await ada.keyboard.press("Enter")
+    theirs = [one for one in await ben.context.cookies() if one["name"] == "chat"]
+    await ada.context.add_cookies(theirs)
+    await ada.context.set_offline(False)
+    await ada.locator("#ended[open]").wait_for()
+    assert await ada.inner_text("#ended-reason") == "1008 anonymous"
+    assert "for Ada's friends" in await ada.inner_text("#unsent")
+    assert await ben.locator(".line", has_text="friends").count() == 0

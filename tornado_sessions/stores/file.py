@@ -83,7 +83,7 @@ class FileStore(Store):
         path = path_from(directory, "file")
         if not path:
             raise ConfigurationError("FileStore needs a directory: file:///path/to/it")
-        self._root = Path(path) / checked_namespace(namespace)
+        self._root = Path(os.path.abspath(path)) / checked_namespace(namespace)
         self._files = RecordFiles(self._root)
         self._principals = PrincipalIndex(self._root / "principals")
         self._ends = EndNotes(self._root / "ends", self._exists)
@@ -292,7 +292,7 @@ class FileStore(Store):
 
     def _prune(self, principal: str, name: str) -> None:
         with self._locks.held(lock_of(name), patience=0):
-            record = self._live(name)
+            record = self._files.read(name)  # over or not: a clock may be set back
             theirs = isinstance(record, Record) and record.meta.principal == principal
             if not theirs and not isinstance(record, StoreError):
                 self._principals.discard(principal, name)

@@ -155,10 +155,14 @@ class EndNotes:
             return None
 
     def _prune(self) -> None:
+        """Remove what everybody has seen, some of it: others wait for the lock."""
         with contextlib.suppress(OSError):  # the next time, then
-            for name in self._names():
-                if _age(name, time.time()) > RETENTION:
-                    (self._folder / name).unlink(missing_ok=True)
+            now = time.time()
+            old = (name for name in self._names() if _age(name, now) > RETENTION)
+            for number, name in enumerate(islice(old, AT_ONCE), 1):
+                (self._folder / name).unlink(missing_ok=True)
+                if number == AT_ONCE:
+                    self._prune_at = -math.inf  # the next end goes on
 
     def _warn(self, note: Path, error: OSError) -> None:
         log.warning(

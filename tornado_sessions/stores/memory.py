@@ -24,6 +24,7 @@ from tornado_sessions.stores.base import (
     Record,
     Store,
     merged_record,
+    unusable,
 )
 
 _SLOT = 64.0
@@ -74,7 +75,13 @@ class MemoryStore(Store):
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
         now = self.clock()
-        return [self._commit_one(change, now) for change in changes]
+        outcomes: list[Outcome | Exception] = []
+        for change in changes:
+            try:
+                outcomes.append(self._commit_one(change, now))
+            except (AttributeError, OverflowError, TypeError, ValueError) as error:
+                outcomes.append(unusable(error))
+        return outcomes
 
     async def find(self, principal: str) -> list[Record]:
         now = self.clock()
@@ -155,12 +162,13 @@ class MemoryStore(Store):
 
     def _put(self, record: Record | Create) -> Outcome:
         shard = self._shard(record.handle)
+        slot = _slot(record.meta.expires_at)  # what cannot be stored fails before
+        items = tuple(chain.from_iterable(record.values.items()))
         previous = shard.get(record.handle)
         if previous is not None:
             self._unindex(previous)
-        items = tuple(chain.from_iterable(record.values.items()))
         shard[record.handle] = _Kept(record.handle, record.meta, items)
-        self._expiry.add(record.handle, record.meta.expires_at)
+        self._expiry.add(record.handle, slot)
         if record.meta.principal is not None:
             self._principals.add(record.meta.principal, record.handle)
         return Outcome.APPLIED
@@ -181,6 +189,10 @@ class MemoryStore(Store):
             self._principals.discard(kept.meta.principal, kept.handle)
 
 
+def _slot(moment: float) -> int:
+    return int(moment // _SLOT)
+
+
 class _ExpiryIndex:
     """Handles by the time slot in which they expire: adding and removing are O(1)."""
 
@@ -188,8 +200,7 @@ class _ExpiryIndex:
         self._slots: dict[int, dict[str, None]] = {}
         self._order: list[int] = []
 
-    def add(self, handle: str, expires_at: float) -> None:
-        number = int(expires_at // _SLOT)
+    def add(self, handle: str, number: int) -> None:
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
@@ -197,17 +208,17 @@ class _ExpiryIndex:
         slot[handle] = None
 
     def discard(self, handle: str, expires_at: float) -> None:
-        slot = self._slots.get(int(expires_at // _SLOT))
+        slot = self._slots.get(_slot(expires_at))
         if slot is not None:
             slot.pop(handle, None)
 
     def current(self, now: float) -> Iterable[str]:
         """Return the handles of the slot in which some expire later than *now*."""
-        return self._slots.get(int(now // _SLOT), {})
+        return self._slots.get(_slot(now), {})
 
     def count_passed(self, now: float) -> int:
         """Return the number of handles in the slots before the current one."""
-        passed = bisect_left(self._order, int(now // _SLOT))
+        passed = bisect_left(self._order, _slot(now))
         return sum(len(self._slots[number]) for number in self._order[:passed])
 
     def take_passed(self, now: float, limit: int) -> list[str]:
@@ -218,7 +229,7 @@ class _ExpiryIndex:
         """
         taken: list[str] = []
         emptied = 0
-        current = int(now // _SLOT)
+        current = _slot(now)
         for number in self._order:
             if number >= current:
                 break

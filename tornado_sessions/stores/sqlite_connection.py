@@ -29,6 +29,10 @@ ITEM_ERRORS = (
 """What an unusable item raises, as opposed to a database in trouble."""
 
 
+class DamagedError(StoreError):
+    """The file is damaged."""
+
+
 class Connection:
     """A connection and the one thread that uses it, both made when first needed.
 
@@ -58,7 +62,9 @@ class Connection:
                 weakref.finalize(self, db.close)
             return work(self._db)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(_explained(error, self._path)) from error
+            damaged = any(part in str(error) for part in _DAMAGED)
+            kind = DamagedError if damaged else StoreError
+            raise kind(_explained(error, self._path)) from error
 
     def _connect(self) -> Database:
         _create_private(self._path)
@@ -137,6 +143,7 @@ class Snapshot(Transaction):
     begin = "BEGIN"
 
 
+_DAMAGED = ("malformed", "not a database")
 _ADVICE = {
     "locked": "another process holds it for too long; find it with fuser, or raise "
     "busy_timeout and session_store_timeout",

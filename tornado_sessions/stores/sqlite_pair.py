@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tornado_sessions.errors import StoreError
-from tornado_sessions.stores.sqlite_connection import Connection, Database
+from tornado_sessions.stores.sqlite_connection import Connection, DamagedError, Database
 
 T = TypeVar("T")
 
@@ -57,6 +57,9 @@ class Pair:
             except BaseException:
                 await writer.close()
                 raise
+            if self._writer is not None:  # somebody else was faster
+                await writer.close()
+                return
             self.reader = Connection(self._path, self._busy_timeout)
             self._writer = writer
         elif self._process != os.getpid():
@@ -75,11 +78,21 @@ class Pair:
     async def read(self, work: Callable[[Database], T]) -> T:
         """Return what *work* returns, which changes nothing."""
         await self.open()
-        assert self.reader is not None
-        return await self.reader.run(work)
+        return await self._run(self.reader, work)
 
     async def write(self, work: Callable[[Database], T]) -> T:
         """Return what *work* returns."""
         await self.open()
-        assert self._writer is not None
-        return await self._writer.run(work)
+        return await self._run(self._writer, work)
+
+    async def _run(
+        self, connection: Connection | None, work: Callable[[Database], T]
+    ) -> T:
+        assert connection is not None
+        try:
+            return await connection.run(work)
+        except DamagedError:
+            # Who restores the file, or moves it away, need not restart the server.
+            if connection in (self.reader, self._writer):
+                await self.close()
+            raise

@@ -3,6 +3,7 @@
 import { live } from "./live.js";
 
 const list = document.getElementById("devices");
+const number = document.getElementById("number");
 const others = document.getElementById("end-others");
 
 function show(html) {
@@ -15,10 +16,14 @@ function show(html) {
 
 function showOthers() {
   others.hidden = !list.querySelector("button");
+  const devices = list.querySelectorAll("li").length;
+  const text = devices === 1 ? "One device" : `${devices} devices`;
+  if (number.textContent !== text) number.textContent = text; // which is read out
 }
 
 showOthers();
-live("/live/devices", {
+const me = document.getElementById("content").dataset.name;
+live(`/live/devices?as=${encodeURIComponent(me)}`, {
   opened() {},
   heard(news) { show(news.devices); },
   over() {

@@ -24,6 +24,7 @@ const REASONS = {
  */
 export function live(path, { opened, heard, over }) {
   const status = document.getElementById("connection");
+  const again = document.createElement("button"); // not in the status, which is read out
   let socket;
   let openedAt = 0;
   let wait = FIRST_WAIT;
@@ -34,19 +35,13 @@ export function live(path, { opened, heard, over }) {
   function show(state, text) {
     document.body.dataset.connection = state;
     status.textContent = text;
-    if (state === "lost") {
-      const button = document.createElement("button");
-      button.className = "plain";
-      button.textContent = "Try now";
-      button.onclick = open;
-      status.append(" ", button);
-    }
+    again.hidden = state !== "lost";
   }
 
   function open() {
     clearTimeout(timer);
     timer = 0;
-    show("connecting", "Connecting…");
+    if (again.hidden) show("connecting", "Connecting…");
     socket = new WebSocket(location.origin.replace(/^http/, "ws") + path);
     socket.onopen = () => {
       openedAt = Date.now();
@@ -99,11 +94,18 @@ export function live(path, { opened, heard, over }) {
       item.textContent = text;
       return item;
     }));
-    dialog.oncancel = (event) => event.preventDefault(); // there is nothing behind it
+    // There is nothing behind it. Browsers close it all the same, at the second Escape.
+    dialog.oncancel = (event) => event.preventDefault();
+    dialog.onclose = () => location.assign("/login");
     dialog.showModal();
     document.title = `${title} · Foghorn`;
   }
 
+  again.className = "plain";
+  again.textContent = "Try now";
+  again.onclick = () => retry();
+  again.hidden = true;
+  status.after(again);
   const retry = () => timer && open();
   addEventListener("online", retry);
   addEventListener("offline", () => socket.close());

@@ -152,7 +152,7 @@ const isAtBottom = () => log.scrollHeight - log.scrollTop - log.clientHeight < 1
 const toBottom = () => { log.scrollTop = log.scrollHeight; };
 
 showThisRoom();
-live("/live/room", {
+live(`/live/room?as=${encodeURIComponent(me)}`, {
   opened(sender) {
     sender({ enter: room });
     send = sender;
