@@ -71,7 +71,8 @@ def fuzz(data):
         else:
             values.append(material.raw().decode("latin-1").replace(";", ""))
     header = "; ".join(f"session={value}" for value in values)
-    assert signer.tickets(header) == [TICKET] * good
+    found = [ticket._replace(age=0.0) for ticket in signer.tickets(header)]
+    assert found == [TICKET] * good
 
 
 def changed(value, material):
