@@ -21,8 +21,10 @@ import pytest
 from diskkit import foreign_folder, tiny_disk
 from httpkit_stores import PATIENCE
 from tornado_sessions.errors import CodecError, ConfigurationError, StoreError
+from tornado_sessions.stores import sqlite_pair
 from tornado_sessions.stores.base import Apply, Create, Delete, Meta, Outcome
 from tornado_sessions.stores.sqlite import SQLiteStore
+from tornado_sessions.stores.sqlite_connection import Connection
 from tornado_sessions.stores.sqlite_schema import MIGRATIONS
 from tornado_sessions.testing import FakeClock, StoreConformance
 
@@ -322,6 +324,24 @@ async def test_rows_with_damaged_handles_are_swept(path):
         for table in ("records", "values"):
             (counted,) = run(path, f'SELECT COUNT(*) FROM "tornado_sessions/{table}"')
             assert counted == (1,)
+
+
+async def test_it_is_opened_once(path, monkeypatch):
+    """F1: who opens it at the same moment leaves no connection behind."""
+    made = []
+
+    class Noted(Connection):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(sqlite_pair, "Connection", Noted)
+    store = SQLiteStore(path)
+    await asyncio.gather(*[store.open() for _ in range(3)])
+    await store.load(["h"])
+    used = [one for one in made if one._db is not None]
+    assert set(used) == {store._pair.reader, store._pair._writer}
+    await store.close()
 
 
 async def test_a_missing_directory(tmp_path):
