@@ -120,6 +120,19 @@ async def test_logout_empties_the_cart(customer):
     assert handle != await handle_of(customer)
 
 
+async def test_a_page_puts_no_cart_into_a_session_that_is_there(customer, new_visitor):
+    """C1: an empty one could overwrite what another tab has just put there."""
+    await customer.submit("/logout")
+    await customer.get("/")
+    page = await customer.get("/")
+    assert "<dt>Keys</dt><dd>0</dd>" in page.text
+
+    stranger = new_visitor()
+    await stranger.get("/")
+    page = await stranger.get("/")
+    assert "<dt>Keys</dt><dd>1 (cart)</dd>" in page.text
+
+
 async def test_logout_is_for_good(customer, new_visitor):
     """A copy of the cookie from before the log-out opens nothing (C3)."""
     thief = new_visitor()
