@@ -49,6 +49,24 @@ async def test_a_huge_form_is_not_read(tmp_path):
         assert (await bring(chat.url).log_in("Ada")).session_cookie
 
 
+async def test_who_is_told_to_go_changes_nothing_any_more(guest):
+    """What comes of a page that is somebody else's by now is not done for them (C6)."""
+    ben = await guest().log_in("Ben")
+    shake = (
+        "GET /live/room?as=Ada HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw=="
+    )
+    reader, writer = await send_raw(ben, shake)
+    enter = b'{"enter": 2}'
+    no_mask = bytes(4)
+    writer.write(b"\x81" + bytes([0x80 + len(enter)]) + no_mask + enter)
+    writer.write(b"\x88\x80" + no_mask)  # and hangs up, as RFC 6455 has it
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    assert b"anonymous" in answer
+    assert (await ben.get("/")).headers["Location"] == "/rooms/1"
+
+
 async def test_a_long_name_is_not_kept(guest):
     """A name as long as a form may be is refused, and nothing of it is stored."""
     page = await guest().submit("/login", name="x" * 60_000)

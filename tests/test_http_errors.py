@@ -1,6 +1,7 @@
 """Errors of the application: what is kept, what the error page may do, no hang."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
 import pytest
@@ -264,30 +265,34 @@ class Carts(Page):
         self.shown.append((self.session["cart"], len(self.session.flashes())))
 
 
-@on_every_store
-async def test_the_page_of_an_error_shows_what_is_stored(make_store):
-    """T3: neither a value nor a flash message of what was not saved."""
+@asynccontextmanager
+async def with_tea(make_store):
+    """Yield a site, and a visitor who has tea in the cart, and what is shown."""
     handler = type("Carts", (Carts,), {"shown": []})
     async with serving(handler, make_store()) as site:
         visitor = site.visitor()
         await visitor.fetch("/", method="PUT", body=b"")
+        yield site, visitor, handler.shown
+
+
+@on_every_store
+async def test_the_page_of_an_error_shows_what_is_stored(make_store):
+    """T3: neither a value nor a flash message of what was not saved."""
+    async with with_tea(make_store) as (site, visitor, shown):
         site.store.failing = {"commit"}
         assert (await visitor.post()).code == 503
-        assert handler.shown == [(["tea"], 0)]
+        assert shown == [(["tea"], 0)]
 
 
 @on_waiting_stores
 async def test_who_goes_on_after_the_end_sees_what_was_stored(make_store):
     """C3: not what came too late to be."""
-    handler = type("Carts", (Carts,), {"shown": []})
-    async with serving(handler, make_store()) as site:
-        visitor = site.visitor()
-        await visitor.fetch("/", method="PUT", body=b"")
+    async with with_tea(make_store) as (site, visitor, shown):
         gate = site.store.park("commit")
         posted = asyncio.ensure_future(visitor.post("/?stays=1"))
         await gate.arrival()
         await site.store.inner.commit([Delete((await site.record()).handle)])
         gate.open()
         assert (await soon(posted)).code == 302
-        await until(lambda: handler.shown)
-        assert handler.shown == [(["tea"], 0)]
+        await until(lambda: shown)
+        assert shown == [(["tea"], 0)]

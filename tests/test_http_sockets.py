@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -325,9 +326,6 @@ def clock(monkeypatch):
     return clock
 
 
-TOUCHING = {"session_idle_timeout": 1000, "session_touch_on_message": True}
-
-
 async def extended(site, socket):
     """Have a message extend the session."""
     site.store.forget()
@@ -336,13 +334,21 @@ async def extended(site, socket):
     site.store.forget()
 
 
+@asynccontextmanager
+async def touching(make_store, clock, **settings):
+    """Yield a site whose sockets extend the session, and a visitor who has one."""
+    settings |= {"session_idle_timeout": 1000, "session_touch_on_message": True}
+    handlers = routes(a_socket())
+    async with serving(handlers, make_store(clock=clock), **settings) as site:
+        visitor = site.visitor()
+        await visitor.get("/acts?set=k:v")
+        yield site, visitor
+
+
 @on_both_paths
 async def test_a_persistent_cookie_follows_what_a_socket_extended(make_store, clock):
     """K3, E2: it would end under a user who chats, so the next request sends it again."""
-    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
-    async with serving(routes(a_socket()), store, **settings) as site:
-        visitor = site.visitor()
-        await visitor.get("/acts?set=k:v")
+    async with touching(make_store, clock, session_persistent=True) as (site, visitor):
         socket = await connect(visitor)
         clock.advance(40)
         assert session_cookies(await visitor.get("/acts?touch=k")) == []
@@ -363,10 +369,7 @@ async def test_a_persistent_cookie_follows_what_a_socket_extended(make_store, cl
 @on_both_paths
 async def test_a_socket_sends_no_cookie_and_uses_up_none(make_store, clock):
     """K3: its own save() leaves the cookie to the next request."""
-    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
-    async with serving(routes(a_socket()), store, **settings) as site:
-        visitor = site.visitor()
-        await visitor.get("/acts?set=k:v")
+    async with touching(make_store, clock, session_persistent=True) as (site, visitor):
         clock.advance(45)
         socket = await connect(visitor)
         clock.advance(55)
@@ -379,9 +382,7 @@ async def test_a_socket_sends_no_cookie_and_uses_up_none(make_store, clock):
 @on_every_store
 async def test_parallel_requests_send_an_old_cookie_once(make_store, clock):
     """E3, K3: the first to end extends the session for all who came with the same one."""
-    store, settings = make_store(clock=clock), {**TOUCHING, "session_persistent": True}
-    async with serving(routes(a_socket()), store, **settings) as site:
-        visitor = site.visitor()
+    async with touching(make_store, clock, session_persistent=True) as (site, visitor):
         for path in ("/acts?touch=k", "/acts?set=k:w"):
             await visitor.get("/acts?set=k:v")
             twins = [visitor.twin() for _ in range(3)]
@@ -396,9 +397,7 @@ async def test_parallel_requests_send_an_old_cookie_once(make_store, clock):
 @on_both_paths
 async def test_a_plain_cookie_need_not_follow(make_store, clock):
     """K3, P7: what ends with the browser is sent once, however old it is."""
-    async with serving(routes(a_socket()), make_store(clock=clock), **TOUCHING) as site:
-        visitor = site.visitor()
-        await visitor.get("/acts?set=k:v")
+    async with touching(make_store, clock) as (site, visitor):
         socket = await connect(visitor)
         clock.advance(100)
         await extended(site, socket)

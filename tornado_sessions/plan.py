@@ -255,7 +255,7 @@ class Planner:
         plan.has_data = True
         if self._delivery.outlives_browser(session):
             plan.due = CookieDue.SEND  # its end has moved
-            self._caught_up.is_first(record.handle, now)
+            self._caught_up.add(record.handle, now)
             expect = expected_token(session, known, plan.due, meta)
         else:
             expect = known.token if session.outlives_request else None
@@ -282,7 +282,7 @@ class Planner:
         """
         if now - record.meta.last_seen_at < self._extend_after:
             return False
-        return self._extended.is_first(record.handle, now)
+        return self._extended.add(record.handle, now)
 
     def not_extended(self, handle: str) -> None:
         """Take back what `plan` assumed: the store did not carry it out."""
@@ -296,14 +296,17 @@ class Planner:
         self._renew(plan, record, meta, now)
         if plan.due is CookieDue.KEEP:
             due = self._delivery.due(plan.session, record.meta, meta, now)
-            behind = self._delivery.behind(plan.session, record.meta, now)
-            if not due and behind < self._extend_after:
+            if not (due or self._is_behind(plan.session, record.meta, now)):
                 return
             # As with an extension, parallel requests have the same old cookie.
-            if not self._caught_up.is_first(record.handle, now) and not due:
+            if not self._caught_up.add(record.handle, now) and not due:
                 return
             plan.due = CookieDue.SEND
         meta.update(self._extension(record.meta, now))  # the cookie says how long
+
+    def _is_behind(self, session: Session, meta: Meta, now: float) -> bool:
+        """Tell whether a cookie that stays would end too early, as by a socket (K3)."""
+        return self._delivery.behind(session, meta, now) >= self._extend_after
 
     def _renew(
         self, plan: Plan, record: Record, meta: dict[str, Any], now: float

@@ -13,8 +13,8 @@ class Recent:
         self._seconds = seconds
         self._since: dict[str, float] = {}
 
-    def is_first(self, handle: str, now: float) -> bool:
-        """Tell whether *handle* was not named within these seconds; from *now* on it was."""
+    def add(self, handle: str, now: float) -> bool:
+        """Note *handle*; tell whether it was not noted within these seconds."""
         if 0 <= now - self._since.get(handle, 0.0) < self._seconds:
             return False
         if len(self._since) >= MOST:
@@ -23,5 +23,5 @@ class Recent:
         return True
 
     def forget(self, handle: str) -> None:
-        """Take back that *handle* was named: what was to be done failed."""
+        """Take back that *handle* was noted: what was to be done failed."""
         self._since.pop(handle, None)

@@ -71,6 +71,8 @@ class RoomSocket(Socket):
 
     async def on_message(self, message: str | bytes) -> None:
         """Do what the page asks for; it can ask for two things."""
+        if self.name is None:
+            return  # it has been told to go, and may not have heard
         match parsed(message):
             case {"enter": int(room)} if not isinstance(room, bool):
                 await self.enter(room)
